@@ -1,0 +1,92 @@
+// Lotse carries a web app from a commit to production. This package names every backend, wires, and does nothing else.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/lotse-eu/lotse/internal/cli"
+	"github.com/lotse-eu/lotse/internal/config"
+	"github.com/lotse-eu/lotse/internal/ledger"
+	"github.com/lotse-eu/lotse/internal/process"
+	"github.com/lotse-eu/lotse/internal/proxy"
+)
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == "keep" { // before anything else: a keeper is to stay small
+		os.Exit(exit(process.Keep(context.Background(), os.Args[2], os.Stdin)))
+	}
+	os.Exit(cli.New(parts()).Run(context.Background(), os.Args[1:], cli.OS()))
+}
+
+func exit(err error) int {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "lotse keep:", err)
+		return 1
+	}
+	return 0
+}
+
+func parts() cli.Parts {
+	return cli.Parts{
+		Version: version(),
+		Serve: func(ctx context.Context, o cli.ServeOptions) error {
+			return serve(ctx, place(o.State), ports{o.HTTPS, o.HTTP}, o.Log, o.Ready)
+		},
+		Proxy: proxyCommand,
+		Keep:  process.Keep,
+		Check: func(name string, data []byte) error { _, err := config.Read(name, data); return err },
+
+		Schema:       config.Schema,
+		VerifyLedger: verifyLedger,
+		Trust:        func(state string) (string, error) { return trust(state, (*proxy.Authority).Trust) },
+		Untrust:      func(state string) (string, error) { return trust(state, (*proxy.Authority).Untrust) },
+		Doctor:       doctor,
+		Demo:         runDemo,
+		DemoDown:     endDemo,
+	}
+}
+
+// proxyCommand is `lotse proxy --state DIR`, which the controller starts under a keeper.
+func proxyCommand(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("proxy", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	state := flags.String("state", "", "")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	return runProxy(ctx, place(*state), slog.New(slog.NewJSONHandler(os.Stderr, nil)))
+}
+
+func verifyLedger(ctx context.Context, state string) error {
+	book, err := ledger.OpenReadOnly(ctx, place(state).ledger(), ledger.Config{})
+	if err != nil {
+		return err
+	}
+	defer book.Close()
+	return book.Verify(ctx)
+}
+
+func trust(state string, change func(*proxy.Authority) ([]string, error)) (string, error) {
+	authority, err := proxy.OpenAuthority(place(state).authority(), nil)
+	if err != nil {
+		return "", err
+	}
+	done, err := change(authority)
+	return strings.Join(done, " "), err
+}
+
+// version is what the binary was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "development"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lotse-eu/lotse/internal/api"
+	"github.com/lotse-eu/lotse/internal/config"
+	"github.com/lotse-eu/lotse/internal/deploy"
+	"github.com/lotse-eu/lotse/internal/depot"
+	"github.com/lotse-eu/lotse/internal/engine/local"
+	"github.com/lotse-eu/lotse/internal/ledger"
+	"github.com/lotse-eu/lotse/internal/pipeline"
+	"github.com/lotse-eu/lotse/internal/process"
+	"github.com/lotse-eu/lotse/internal/proxy"
+)
+
+// buildUser is who the steps of a pipeline run as where Lotse runs as root: a number of systemd's range for users without an
+// entry in passwd (61184–65519, systemd.exec(5)). Stages have the numbers after it.
+const buildUser = 61184
+
+// serve is the body of `lotse serve`: it puts the controller together, and runs it until ctx ends. What it started lives on.
+func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready func(line string)) error {
+	if err := p.make(); err != nil {
+		return err
+	}
+	unlock, err := p.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
+	book, err := ledger.Open(ctx, p.ledger(), ledger.Config{Now: time.Now, Log: log})
+	if err != nil {
+		return err
+	}
+	defer book.Close()
+	store, err := depot.Open(p.at("depot"))
+	if err != nil {
+		return err
+	}
+	builder, err := openPipeline(p, store, log)
+	if err != nil {
+		return err
+	}
+	keepers, err := openKeepers(log)
+	if err != nil {
+		return err
+	}
+	at, err := p.choosePorts(asked)
+	if err != nil {
+		return err
+	}
+	traffic, err := startProxy(ctx, p, keepers, at)
+	if err != nil {
+		return err
+	}
+	vars, err := openSettings(p)
+	if err != nil {
+		return err
+	}
+
+	group, ctx := errgroup.WithContext(ctx)
+	engines := &engines{ctx: ctx, group: group, place: p, depot: store, proxy: traffic, keepers: keepers, log: log}
+	controller := deploy.New(deploy.Config{Ledger: book, Places: book, Builder: builder, Read: config.Read, Settings: vars.of,
+		Engine: engines.open, Address: at.address, Owner: owner(), Log: log})
+	group.Go(func() error { return watchProxy(ctx, p, keepers, at, log) })
+	group.Go(func() error { return controller.Run(ctx) })
+	group.Go(func() error {
+		if err := wait(ctx, controller.Ready()); err != nil {
+			return nil
+		}
+		ready(fmt.Sprintf("listening on %s, HTTPS on port %d, HTTP on port %d", p.socket(), at.HTTPS, at.HTTP))
+		return api.NewServer(service{controller, book}, version(), log).Serve(ctx, p.socket())
+	})
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// service is the controller, and the names of people beside it.
+type service struct {
+	*deploy.Controller
+	people *ledger.Ledger
+}
+
+func (s service) Names(ctx context.Context, ids []string) map[string]string {
+	return s.people.Names(ctx, ids)
+}
+
+// owner names this controller in leases: no two controllers of one machine have the same.
+func owner() string { return fmt.Sprintf("%d-%d", os.Getpid(), time.Now().UnixNano()) }
+
+func openPipeline(p place, store *depot.Depot, log *slog.Logger) (*pipeline.Pipeline, error) {
+	var user *process.User
+	if os.Getuid() == 0 {
+		user = &process.User{UID: buildUser, GID: buildUser}
+	}
+	return pipeline.New(pipeline.Config{Depot: store, Dir: p.at("pipeline"), User: user, Log: log})
+}
+
+func openKeepers(log *slog.Logger) (*process.Keepers, error) {
+	exe, err := self()
+	return &process.Keepers{Command: []string{exe, "keep"}, Log: log}, err
+}
+
+// address is a stage's URL as it is reached on this machine.
+func (p ports) address(s deploy.Stage) string {
+	u, err := url.Parse(s.URL)
+	if err != nil || p.HTTPS == 443 {
+		return s.URL
+	}
+	u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(p.HTTPS))
+	return u.String()
+}
+
+// engines opens engines by name. This is the one place that knows which there are.
+type engines struct {
+	ctx     context.Context
+	group   *errgroup.Group
+	place   place
+	depot   *depot.Depot
+	proxy   *proxy.Client
+	keepers *process.Keepers
+	log     *slog.Logger
+	mu      sync.Mutex
+}
+
+func (e *engines) open(app string, stage deploy.Stage) (deploy.Engine, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if stage.Engine != "" && stage.Engine != "local" {
+		return nil, deploy.Hint(fmt.Errorf("%w: engine %q", deploy.ErrUnsupported, stage.Engine), "this version of Lotse has the engine local")
+	}
+	engine, err := local.Open(local.Config{App: app, Stage: stage.Name, Dir: e.place.at("local", app, stage.Name), Depot: e.depot,
+		Proxy: e.proxy, Keepers: e.keepers, Log: e.log})
+	if err != nil {
+		return nil, err
+	}
+	e.group.Go(func() error { return engine.Run(e.ctx) })
+	return engine, nil
+}

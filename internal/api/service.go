@@ -1,0 +1,66 @@
+// Package api is the controller's verbs on the wire: HTTP and JSON on a unix socket. One service, its server, its client.
+//
+//	POST /v1/rollouts                       deploy.Request              {"id"}
+//	GET  /v1/rollouts?app=&stage=&limit=                                {"rollouts"}, the newest first
+//	GET  /v1/rollouts/{id}                                              {"rollout"}
+//	POST /v1/rollouts/{id}/abort                                        {}
+//	GET  /v1/rollouts/{id}/updates                                      stream of deploy.Update
+//	GET  /v1/stages                                                     {"stages"}
+//	GET  /v1/stages/{app}/{stage}/logs?rollout=&service=&lines=&follow= stream of deploy.LogLine
+//	GET  /v1/releases/{digest}                                          {"release"}
+//	POST /v1/names                          {"ids"}                     {"names"}
+//	GET  /v1/ping                                                       Pong
+//
+// An error is {"error": {code, message, hint, details}} under a status that fits. A stream is lines of JSON, each {"item": …};
+// its last line is {"end": true} or {"error": …}. A stream that ends without one was cut off. Durations are nanoseconds.
+//
+// Who may open the socket may do everything: it belongs to the user of the controller, mode 0600.
+package api
+
+import (
+	"context"
+
+	"github.com/lotse-eu/lotse/internal/deploy"
+)
+
+// Service is what is served. *deploy.Controller is one. Its methods are called from many goroutines at once, and none before
+// Ready is closed.
+type Service interface {
+	Ready() <-chan struct{}
+	Deploy(ctx context.Context, q deploy.Request) (id string, err error)
+	Abort(ctx context.Context, id string) error
+	Follow(ctx context.Context, id string, yield func(deploy.Update) error) error
+	Status(ctx context.Context) ([]deploy.StageStatus, error)
+	History(ctx context.Context, app, stage string, limit int) ([]deploy.Rollout, error)
+	Rollout(ctx context.Context, id string) (deploy.Rollout, error)
+	Release(ctx context.Context, id deploy.Digest) (deploy.Release, error)
+	Logs(ctx context.Context, stage deploy.StageRef, q deploy.LogQuery, yield func(deploy.LogLine) bool) error
+}
+
+var _ Service = (*deploy.Controller)(nil)
+
+// Names is what a Service has that knows the names of people. Who is unknown, or was forgotten, is left out.
+type Names interface {
+	Names(ctx context.Context, ids []string) map[string]string
+}
+
+// Update is one piece of news of a rollout: a controller's, or a change of the connection to it.
+type Update struct {
+	deploy.Update
+	Connection Connection `json:"connection,omitempty"`
+}
+
+// Connection is said by the client alone, between two updates.
+type Connection string
+
+// The changes of a connection.
+const (
+	Lost Connection = "lost" // the controller went away; the client tries to reach it again
+	Back Connection = "back" // it is there again; what follows begins with all that is known of the rollout
+)
+
+// Pong says who answers.
+type Pong struct {
+	Version string `json:"version"`
+	PID     int    `json:"pid"`
+}

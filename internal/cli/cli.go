@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/lotse-eu/lotse/internal/api"
+	"github.com/lotse-eu/lotse/internal/deploy"
+)
+
+// Parts is what the command line needs from rooms that it does not know. cmd/lotse fills it in. A nil function takes its
+// command away.
+type Parts struct {
+	Version string
+
+	// Client reaches the controller of a state folder; nil: over <state>/lotse.sock.
+	Client func(state string) *api.Client
+
+	// Serve runs a controller until ctx ends, which is no error.
+	Serve func(ctx context.Context, o ServeOptions) error
+
+	// Proxy and Keep are the bodies of two hidden commands that Lotse starts itself. Proxy is given its arguments as they are,
+	// flags and all; Keep the folder of the instance.
+	Proxy func(ctx context.Context, args []string) error
+	Keep  func(ctx context.Context, dir string, stdin io.Reader) error
+
+	// Check reads a configuration and returns every mistake in it. name is the file's, for the messages.
+	Check func(name string, data []byte) error
+
+	// Schema returns the JSON schema of lotse.yaml.
+	Schema func() []byte
+
+	// VerifyLedger recomputes the chain of the ledger in a state folder. deploy.ErrDamaged where it does not hold.
+	VerifyLedger func(ctx context.Context, state string) error
+
+	// Trust and Untrust make this machine trust the local certificate authority, or no longer. They return what they did, in
+	// a sentence.
+	Trust   func(state string) (string, error)
+	Untrust func(state string) (string, error)
+
+	// Doctor looks at what this machine can do.
+	Doctor func(ctx context.Context, state string) []Finding
+
+	// Demo sets an example up and deploys it; DemoDown takes it away again.
+	Demo     func(ctx context.Context, o DemoOptions) error
+	DemoDown func(ctx context.Context, o DemoOptions) error
+}
+
+// ServeOptions says how a controller is to run.
+type ServeOptions struct {
+	State string // folder of everything that it keeps
+	HTTPS int    // port of the proxy; 0: 443 where it may be had, else 8443
+	HTTP  int    // port that sends people to HTTPS; 0: 80 where it may be had, else 8080
+	Log   *slog.Logger
+	Ready func(line string) // call it once when requests are taken: where, in a sentence
+}
+
+// Finding is one thing that the doctor looked at.
+type Finding struct {
+	Name  string       `json:"name"`
+	State FindingState `json:"state"`
+	Says  string       `json:"says"`           // what is, and what follows from it
+	Hint  string       `json:"hint,omitempty"` // what to do
+}
+
+// FindingState is how well something is.
+type FindingState string
+
+// The states of findings. Only FindingBad makes `lotse doctor` end with an error.
+const (
+	FindingGood FindingState = "good"
+	FindingPoor FindingState = "poor" // Lotse works, but gives or proves less
+	FindingBad  FindingState = "bad"  // Lotse cannot work
+)
+
+// DemoOptions is what a demo may use.
+type DemoOptions struct {
+	State      string
+	StateGiven bool // State was chosen by flag or environment: a demo without it may choose its own
+	Say        func(line string)
+	// Deploy deploys and shows it as `lotse deploy` does, also its errors.
+	Deploy func(ctx context.Context, state string, q deploy.Request) error
+}
+
+// Stdio is what the command line is connected with.
+type Stdio struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Env      func(string) string
+}
+
+// OS is the standard streams and the environment of this process.
+func OS() Stdio { return Stdio{os.Stdin, os.Stdout, os.Stderr, os.Getenv} }
+
+// CLI is the command line.
+type CLI struct{ parts Parts }
+
+// New makes the command line of these parts.
+func New(p Parts) *CLI {
+	if p.Client == nil {
+		p.Client = func(state string) *api.Client { return api.NewClient(filepath.Join(state, "lotse.sock")) }
+	}
+	return &CLI{parts: p}
+}
+
+// Run runs one command and returns its exit code (exit.go has the table). The first SIGINT or SIGTERM ends ctx for the command,
+// the second ends the process as if nobody listened.
+func (c *CLI) Run(ctx context.Context, args []string, io Stdio) int {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)()
+	s := &session{Parts: c.parts, Stdio: io, now: time.Now}
+	root := s.root()
+	root.SetArgs(args)
+	root.SetIn(io.In)
+	root.SetOut(io.Out)
+	root.SetErr(io.Err)
+	ran, err := root.ExecuteContextC(ctx)
+	switch {
+	case err != nil && !s.began:
+		err = usage(err, ran.CommandPath())
+	case errors.Is(err, context.Canceled):
+		err = &failure{Code: codeInterrupted, Message: "interrupted"}
+	}
+	if err != nil {
+		report(io.Err, err, s.json || !s.began && slices.Contains(args, "--json"))
+	}
+	return exitOf(err)
+}

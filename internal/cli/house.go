@@ -1,0 +1,257 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lotse-eu/lotse/internal/deploy"
+)
+
+func (s *session) serveCommand() *cobra.Command {
+	if s.Serve == nil {
+		return nil
+	}
+	o := ServeOptions{}
+	verbose := false
+	c := &cobra.Command{Use: "serve", Short: "Run the controller on this machine", Args: cobra.NoArgs,
+		Long: "Runs the controller in the foreground until it is ended. What it has started lives on without it; the next controller goes on with\nwhat this one leaves.",
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			o.State, o.Log = s.stateFolder(), s.logger(verbose)
+			o.Ready = func(line string) { s.ready(line) }
+			return s.Serve(ctx, o)
+		})}
+	c.Flags().IntVar(&o.HTTPS, "https", 0, "port for HTTPS (443 where it may be had, else 8443)")
+	c.Flags().IntVar(&o.HTTP, "http", 0, "port that sends people to HTTPS (80 where it may be had, else 8080)")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every request of the API too")
+	return c
+}
+
+func (s *session) ready(line string) {
+	if s.json {
+		s.line(map[string]string{"ready": line})
+		return
+	}
+	s.say("%s", clean(line))
+}
+
+func (s *session) logger(verbose bool) *slog.Logger {
+	o := &slog.HandlerOptions{}
+	if verbose {
+		o.Level = slog.LevelDebug
+	}
+	if s.json {
+		return slog.New(slog.NewJSONHandler(s.Err, o))
+	}
+	return slog.New(slog.NewTextHandler(s.Err, o))
+}
+
+// proxyCommand hands its arguments on as they are: who starts it and who reads them are the same room.
+func (s *session) proxyCommand() *cobra.Command {
+	if s.Proxy == nil {
+		return nil
+	}
+	return &cobra.Command{Use: "proxy", Hidden: true, DisableFlagParsing: true,
+		RunE: s.run(func(ctx context.Context, args []string) error { return s.Proxy(ctx, args) })}
+}
+
+func (s *session) keepCommand() *cobra.Command {
+	if s.Keep == nil {
+		return nil
+	}
+	return &cobra.Command{Use: "keep DIR", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: s.run(func(ctx context.Context, args []string) error { return s.Keep(ctx, args[0], s.In) })}
+}
+
+func (s *session) checkCommand() *cobra.Command {
+	if s.Check == nil {
+		return nil
+	}
+	return &cobra.Command{Use: "check [FILE]", Short: "Look for mistakes in lotse.yaml", Args: cobra.MaximumNArgs(1),
+		Long: "Reads FILE (lotse.yaml in this folder; - is the standard input) and says every mistake at once, each with its line.",
+		RunE: s.run(func(_ context.Context, args []string) error {
+			name := append(args, "lotse.yaml")[0]
+			data, err := s.readFile(name)
+			if err != nil {
+				return err
+			}
+			if err := s.Check(name, data); err != nil {
+				return err
+			}
+			if s.json {
+				return s.answer(map[string]any{"file": name, "ok": true})
+			}
+			s.say("%s has no mistakes", name)
+			return nil
+		})}
+}
+
+func (s *session) readFile(name string) (data []byte, err error) {
+	if name == "-" {
+		data, err = io.ReadAll(s.In)
+	} else {
+		data, err = os.ReadFile(name)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, deploy.Hint(fmt.Errorf("%w: there is no file %s", deploy.ErrBadInput, name), "name the file: `lotse check FILE`")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", deploy.ErrBadInput, err)
+	}
+	return data, nil
+}
+
+func (s *session) schemaCommand() *cobra.Command {
+	if s.Schema == nil {
+		return nil
+	}
+	return &cobra.Command{Use: "schema", Short: "Print the JSON schema of lotse.yaml, for editors", Args: cobra.NoArgs,
+		RunE: s.run(func(context.Context, []string) error {
+			_, err := s.Out.Write(append(s.Schema(), '\n'))
+			return err
+		})}
+}
+
+func (s *session) ledgerCommand() *cobra.Command {
+	if s.VerifyLedger == nil {
+		return nil
+	}
+	verify := &cobra.Command{Use: "verify", Short: "Recompute the chain of everything that happened", Args: cobra.NoArgs,
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			if err := s.VerifyLedger(ctx, s.stateFolder()); err != nil {
+				return err
+			}
+			if s.json {
+				return s.answer(map[string]bool{"whole": true})
+			}
+			s.say("the ledger is whole: every event follows from the one before")
+			return nil
+		})}
+	c := &cobra.Command{Use: "ledger", Short: "The record of everything that happened", Args: cobra.NoArgs}
+	c.AddCommand(verify)
+	return c
+}
+
+func (s *session) doctorCommand() *cobra.Command {
+	if s.Doctor == nil {
+		return nil
+	}
+	return &cobra.Command{Use: "doctor", Short: "Look at what this machine can do", Args: cobra.NoArgs,
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			findings := s.Doctor(ctx, s.stateFolder())
+			if s.json {
+				if err := s.answer(map[string]any{"findings": findings}); err != nil {
+					return err
+				}
+			} else {
+				s.showFindings(findings)
+			}
+			return judge(findings)
+		})}
+}
+
+func (s *session) showFindings(findings []Finding) {
+	var t table
+	for _, f := range findings {
+		t.rows = append(t.rows, []string{string(f.State), cleanLine(f.Name), cleanLine(f.Says)})
+		if f.Hint != "" {
+			t.rows = append(t.rows, []string{"", "", "→ " + cleanLine(f.Hint)})
+		}
+	}
+	t.print(s.Out)
+}
+
+// judge makes an error of what keeps Lotse from working.
+func judge(findings []Finding) error {
+	bad := 0
+	for _, f := range findings {
+		if f.State == FindingBad {
+			bad++
+		}
+	}
+	if bad == 0 {
+		return nil
+	}
+	return &failure{Code: codeFindings, Message: count(bad, "finding keeps", "findings keep") + " Lotse from working", Hint: "each has its remedy beside it above"}
+}
+
+func (s *session) trustCommand() *cobra.Command {
+	if s.Trust == nil || s.Untrust == nil {
+		return nil
+	}
+	remove := false
+	c := &cobra.Command{Use: "trust", Short: "Let browsers on this machine trust the local certificates", Args: cobra.NoArgs,
+		RunE: s.run(func(context.Context, []string) error {
+			do := s.Trust
+			if remove {
+				do = s.Untrust
+			}
+			done, err := do(s.stateFolder())
+			if err != nil {
+				return err
+			}
+			if s.json {
+				return s.answer(map[string]string{"done": done})
+			}
+			s.say("%s", clean(done))
+			return nil
+		})}
+	c.Flags().BoolVar(&remove, "remove", false, "no longer trust them")
+	return c
+}
+
+func (s *session) demoCommand() *cobra.Command {
+	if s.Demo == nil || s.DemoDown == nil {
+		return nil
+	}
+	body := func(do func(context.Context, DemoOptions) error) func(*cobra.Command, []string) error {
+		return s.run(func(ctx context.Context, _ []string) error { return do(ctx, s.demoOptions()) })
+	}
+	c := &cobra.Command{Use: "demo", Short: "Set an example app up on this machine and deploy it", Args: cobra.NoArgs, RunE: body(s.Demo)}
+	c.AddCommand(&cobra.Command{Use: "down", Short: "Take the example away again", Args: cobra.NoArgs, RunE: body(s.DemoDown)})
+	return c
+}
+
+func (s *session) demoOptions() DemoOptions {
+	return DemoOptions{
+		State:      s.stateFolder(),
+		StateGiven: s.state != "" || s.Env("LOTSE_STATE") != "",
+		Say:        s.sayOrLine,
+		Deploy: func(ctx context.Context, state string, q deploy.Request) error {
+			return s.deployTo(ctx, s.Parts.Client(state), q)
+		},
+	}
+}
+
+func (s *session) sayOrLine(line string) {
+	if s.json {
+		s.line(map[string]string{"say": line})
+		return
+	}
+	s.say("%s", clean(line))
+}
+
+func (s *session) versionCommand() *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "Print the version of this command and of the controller", Args: cobra.NoArgs,
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			pong, err := s.client().Ping(ctx)
+			if s.json {
+				answer := map[string]any{"version": s.Version}
+				if err == nil {
+					answer["controller"] = pong
+				}
+				return s.answer(answer)
+			}
+			s.say("lotse %s", s.Version)
+			if err == nil && pong.Version != s.Version {
+				s.say("the controller (process %d) is %s; start `lotse serve` again to have them alike", pong.PID, cleanLine(pong.Version))
+			}
+			return nil
+		})}
+}

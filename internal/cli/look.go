@@ -1,0 +1,246 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lotse-eu/lotse/internal/api"
+	"github.com/lotse-eu/lotse/internal/deploy"
+)
+
+func (s *session) statusCommand() *cobra.Command {
+	return &cobra.Command{Use: "status", Short: "Show what every stage serves", Args: cobra.NoArgs,
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			c := s.client()
+			all, err := c.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if s.json {
+				return s.answer(map[string]any{"stages": all})
+			}
+			if len(all) == 0 {
+				s.say("nothing was deployed yet; `lotse deploy` in a folder with lotse.yaml begins")
+				return nil
+			}
+			s.showStatus(all, s.names(ctx, c, actorsOf(all)))
+			return nil
+		})}
+}
+
+func actorsOf(all []deploy.StageStatus) []string {
+	ids := []string{}
+	for _, st := range all {
+		if st.Serves != nil {
+			ids = append(ids, st.Serves.Actor)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+func (s *session) showStatus(all []deploy.StageStatus, name func(string) string) {
+	var rows [][]string
+	var notes []string
+	for _, st := range all {
+		rows = append(rows, s.lane(st, name))
+		notes = append(notes, notesOf(st)...)
+	}
+	s.columns([]string{"STAGE", "ADDRESS", "RELEASE", "COMMIT", "SINCE", "BY", "HEALTHY", "WARM UNTIL", "ON ITS WAY"}, rows)
+	for _, note := range notes {
+		s.say("%s", note)
+	}
+}
+
+// lane is a stage as one row.
+func (s *session) lane(st deploy.StageStatus, name func(string) string) []string {
+	cells := []string{cleanLine(st.Stage.String()), cleanLine(st.URL), "nothing", "-", "-", "-", "-", "-", "-"}
+	if l := st.Serves; l != nil {
+		since := "watched" // it has traffic and has not settled
+		if !l.Since.IsZero() {
+			since = ago(l.Since, s.now())
+		}
+		copy(cells[2:], []string{release(l.Release), commit(l.Commit), since, name(l.Actor), healthy(st.Running, l.Rollout)})
+	}
+	if len(st.Warm) > 0 {
+		cells[7] = release(st.Warm[0].Release) + " " + in(st.Warm[0].Until, s.now())
+	}
+	if st.OnItsWay != nil {
+		cells[8] = heading(*st.OnItsWay)
+	}
+	return cells
+}
+
+// healthy is how many of a rollout's instances are; "static" where it has none.
+func healthy(all []deploy.Running, rollout string) string {
+	i := slices.IndexFunc(all, func(r deploy.Running) bool { return r.Rollout == rollout })
+	if i < 0 {
+		return "-"
+	}
+	good, total := 0, 0
+	for _, service := range all[i].Services {
+		for _, instance := range service.Instances {
+			total++
+			if instance.Healthy {
+				good++
+			}
+		}
+	}
+	if total == 0 {
+		return "static"
+	}
+	return fmt.Sprintf("%d/%d", good, total)
+}
+
+// notesOf says below the table what a cell has no room for.
+func notesOf(st deploy.StageStatus) []string {
+	var notes []string
+	if st.Note != "" {
+		notes = append(notes, fmt.Sprintf("%s: %s", st.Stage, cleanLine(st.Note)))
+	}
+	for _, r := range st.Running {
+		for _, service := range r.Services {
+			for _, i := range service.Instances {
+				if !i.Healthy {
+					notes = append(notes, cleanLine(fmt.Sprintf("%s: %s[%d] of %s is not healthy: %s", st.Stage, service.Name, i.Number, r.Rollout, unhealthy(i))))
+				}
+			}
+		}
+	}
+	return notes
+}
+
+func unhealthy(i deploy.RunningInstance) string {
+	why := orDash(i.Note)
+	if i.Restarts > 0 {
+		why += ", " + count(i.Restarts, "restart", "restarts")
+	}
+	return why
+}
+
+func (s *session) historyCommand() *cobra.Command {
+	given, limit := "", 0
+	c := &cobra.Command{Use: "history", Short: "List rollouts, the newest first", Args: cobra.NoArgs,
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			if limit < 0 {
+				return &failure{Code: "bad-input", Message: "--limit is a number from 0 up"}
+			}
+			c := s.client()
+			app, stage := stageFlag(given)
+			rollouts, err := c.History(ctx, app, stage, limit)
+			if err != nil {
+				return err
+			}
+			if s.json {
+				return s.answer(map[string]any{"rollouts": rollouts})
+			}
+			if len(rollouts) == 0 {
+				s.say("no rollouts")
+				return nil
+			}
+			s.showHistory(ctx, c, rollouts)
+			return nil
+		})}
+	c.Flags().StringVar(&given, "stage", "", "only of this stage, as STAGE or APP/STAGE")
+	c.Flags().IntVarP(&limit, "limit", "n", 20, "at most so many; 0 is all")
+	return c
+}
+
+func (s *session) showHistory(ctx context.Context, c *api.Client, rollouts []deploy.Rollout) {
+	ids := []string{}
+	for _, r := range rollouts {
+		ids = append(ids, r.Actor)
+	}
+	slices.Sort(ids)
+	name := s.names(ctx, c, slices.Compact(ids))
+	var rows [][]string
+	for _, r := range rollouts {
+		lasted := "-"
+		if r.Outcome.Ended() {
+			lasted = took(r.Ended.Sub(r.Began))
+		}
+		rows = append(rows, []string{r.ID, cleanLine(r.Stage.String()), release(r.Release), commit(r.Commit), name(r.Actor),
+			ago(r.Began, s.now()), lasted, outcome(r)})
+	}
+	s.columns([]string{"ROLLOUT", "STAGE", "RELEASE", "COMMIT", "BY", "BEGAN", "TOOK", "OUTCOME"}, rows)
+}
+
+func outcome(r deploy.Rollout) string {
+	switch {
+	case r.Turned == nil:
+		return string(r.Outcome)
+	case r.Turned.Aborted:
+		return fmt.Sprintf("%s: aborted at %s", r.Outcome, r.Turned.Step)
+	}
+	return fmt.Sprintf("%s at %s", r.Outcome, r.Turned.Step)
+}
+
+func (s *session) showCommand() *cobra.Command {
+	return &cobra.Command{Use: "show ID", Short: "Show a rollout: every step with its time and evidence", Args: cobra.ExactArgs(1),
+		ValidArgsFunction: s.completeRollouts,
+		RunE: s.run(func(ctx context.Context, args []string) error {
+			c := s.client()
+			r, err := c.Rollout(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if s.json {
+				return s.answer(r)
+			}
+			s.showRollout(r, s.names(ctx, c, []string{r.Actor})(r.Actor))
+			return nil
+		})}
+}
+
+func (s *session) showRollout(r deploy.Rollout, by string) {
+	s.pairs("rollout", r.ID, "outcome", outcome(r), "stage", r.Stage.String(), "address", r.URL, "release", string(r.Release),
+		"commit", r.Commit, "by", by, "began", moment(r.Began), "ended", ended(r), "before", r.Before)
+	p := newProgress()
+	p.rollout = r
+	s.say("")
+	var t table
+	for _, row := range p.rows(s.now()) {
+		lasted := "-"
+		if row.took > 0 {
+			lasted = took(row.took)
+		}
+		t.rows = append(t.rows, []string{strings.Repeat("  ", row.depth) + row.name, string(row.stand), lasted, row.note})
+	}
+	t.print(s.Out)
+	s.showMiss(r)
+}
+
+// showMiss says why a rollout went back, with all that was kept.
+func (s *session) showMiss(r deploy.Rollout) {
+	if r.Turned == nil {
+		return
+	}
+	s.say("")
+	f := missedOf(r, "")
+	s.say("%s", clean(f.Message))
+	if f.Hint != "" {
+		s.say("%s", indented("  → ", clean(f.Hint)))
+	}
+}
+
+func ended(r deploy.Rollout) string {
+	if r.Ended.IsZero() {
+		return "not yet"
+	}
+	return moment(r.Ended) + ", after " + took(r.Ended.Sub(r.Began))
+}
+
+// pairs prints names and values below each other; what has no value is left out.
+func (s *session) pairs(of ...string) {
+	var t table
+	for pair := range slices.Chunk(of, 2) {
+		if value := cleanLine(pair[1]); value != "" {
+			t.rows = append(t.rows, []string{pair[0], value})
+		}
+	}
+	t.print(s.Out)
+}

@@ -1,0 +1,43 @@
+package deploy
+
+import (
+	"context"
+	"time"
+)
+
+// Builder turns commits into releases and keeps them. It is safe for concurrent use.
+type Builder interface {
+	// Resolve finds the commit that rev names in the repository that holds dir. Uncommitted changes below dir are refused
+	// (ErrBadInput) unless rev is given in words, since what is deployed would not be what is seen.
+	Resolve(ctx context.Context, dir, rev string) (Commit, error)
+
+	// File reads one file of the commit, beside lotse.yaml. ErrNotFound when the commit does not have it.
+	File(ctx context.Context, c Commit, name string) ([]byte, error)
+
+	// Build runs the pipeline of app on the commit and returns the release, which is then in the depot, whole and verified.
+	// report hears every change of every step, one call at a time; lines of live output go to output. id names the run
+	// and its folder of logs; running again under the same id is fine. A failed step is ErrBuild; nothing is released then.
+	Build(ctx context.Context, id string, app App, c Commit, report func(StepEvidence), output func(step, line string)) (Release, error)
+
+	// Release loads a release. ErrNotFound when it was pruned or never was, ErrDamaged when its bytes are not what its
+	// digest says.
+	Release(ctx context.Context, id Digest) (Release, error)
+
+	// Verify reads all bytes of a release and compares them with their digests.
+	Verify(ctx context.Context, id Digest) error
+
+	// Prune removes releases and cached outputs, oldest first, until the budget is met; never one in keep.
+	Prune(ctx context.Context, keep []Digest) error
+}
+
+// Commit is one commit of a repository on this machine.
+type Commit struct {
+	Repo    string // path of the repository's git directory
+	Dir     string // folder of lotse.yaml inside the repository, "." at its root
+	Tree    string // folder of lotse.yaml in the work tree, where files that are not committed lie (.env)
+	ID      string // full object name
+	Name    string // author's
+	Mail    string // author's
+	Subject string // first line of the message
+	At      time.Time
+}

@@ -1,0 +1,365 @@
+package deploy
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Controller carries rollouts through the table. There is one per ledger. It is crash-only: all it knows is in the ledger and in
+// the engines. Its methods are safe for concurrent use once Run was called.
+type Controller struct {
+	Config
+
+	base    context.Context // ends when the controller does
+	begun   chan struct{}   // closed when everything unfinished was taken up
+	walks   sync.WaitGroup
+	jobs    scheduler
+	mu      sync.Mutex
+	active  map[StageRef]*walk
+	byID    map[string]*walk
+	engines map[StageRef]Engine
+	changed chan struct{} // something settled: look at warm releases and jobs again
+}
+
+// Config is what a controller needs from its neighbours.
+type Config struct {
+	Ledger  Ledger
+	Places  Places
+	Builder Builder
+	// Read makes an app of lotse.yaml, or returns every mistake in it.
+	Read func(name string, file []byte) (App, error)
+	// Settings reads what a stage's instances are given. dir is where lotse.yaml lies in the work tree.
+	Settings func(ctx context.Context, dir string, app string, stage Stage) (Settings, error)
+	// Engine opens the engine of a stage.
+	Engine func(app string, stage Stage) (Engine, error)
+	// Address is where a stage's URL is reached on this machine, with the port.
+	Address func(Stage) string
+	// Owner tells this controller from any other, also from the one before it on this machine.
+	Owner string
+	Log   *slog.Logger
+}
+
+// Settings are the variables of a stage, and a name for their version that says nothing of the values.
+type Settings struct {
+	Values  []Setting
+	Version string
+}
+
+// Places keeps paths of work trees beside the ledger under opaque ids, since a path may hold somebody's name.
+type Places interface {
+	Place(ctx context.Context, path string) (id string, err error)
+	PathOf(ctx context.Context, id string) (path string, err error)
+}
+
+// Request asks for a deploy: the pipeline on a commit, then a rollout of what it makes.
+type Request struct {
+	Dir   string `json:"dir"`             // folder of lotse.yaml
+	Rev   string `json:"rev,omitempty"`   // a commit in git's words; empty: HEAD of a clean work tree
+	Stage string `json:"stage,omitempty"` // empty: the first of the file
+	Again bool   `json:"again,omitempty"` // also when the stage serves exactly this
+}
+
+// New makes a controller. Run must be called before anything else.
+func New(c Config) *Controller {
+	return &Controller{Config: c, begun: make(chan struct{}), active: map[StageRef]*walk{}, byID: map[string]*walk{},
+		engines: map[StageRef]Engine{}, changed: make(chan struct{}, 1)}
+}
+
+// Run takes up what an earlier controller left unfinished, then ends warm releases in time and runs jobs, until ctx ends.
+// Rollouts that are under way then stay as they are, for the next controller. A cancel is not an error.
+func (c *Controller) Run(ctx context.Context) error {
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	c.base = base
+	defer c.walks.Wait()
+	defer cancel(errShutdown)
+	if err := c.takeUp(ctx); err != nil {
+		return err
+	}
+	close(c.begun)
+	c.tend(ctx)
+	return nil
+}
+
+// Ready is closed when the controller has taken up what was unfinished.
+func (c *Controller) Ready() <-chan struct{} { return c.begun }
+
+// Deploy begins a deploy and returns its rollout's id at once; Follow tells how it goes. ErrBusy while another rollout of
+// the stage is on its way, unless that one is only being watched.
+func (c *Controller) Deploy(ctx context.Context, q Request) (string, error) {
+	w, err := c.prepare(ctx, q)
+	if err != nil {
+		return "", err
+	}
+	return w.ID, nil
+}
+
+// prepare reads everything that a rollout needs to know and begins it.
+func (c *Controller) prepare(ctx context.Context, q Request) (*walk, error) {
+	commit, err := c.Builder.Resolve(ctx, q.Dir, q.Rev)
+	if err != nil {
+		return nil, err
+	}
+	w := c.newWalk(rolloutID())
+	w.commit, w.Again = commit, q.Again
+	if err := c.equip(ctx, w, q.Stage); err != nil {
+		return nil, err
+	}
+	if w.Actor, err = c.Ledger.Person(ctx, commit.Name, commit.Mail); err != nil {
+		return nil, err
+	}
+	if w.Place, err = c.Places.Place(ctx, commit.Tree); err != nil {
+		return nil, err
+	}
+	if err := c.enter(w); err != nil {
+		return nil, err
+	}
+	request := requestedData{Commit: commit.ID, Place: w.Place, Again: q.Again, Version: w.settings.Version,
+		URL: c.Address(w.stage), Warm: w.stage.Warm}
+	if err := w.write(ctx, Event{Kind: KindRequested, Data: data(request)}); err != nil {
+		c.leave(w)
+		return nil, err
+	}
+	c.begin(w)
+	return w, nil
+}
+
+// equip reads lotse.yaml of the commit and opens what the stage needs.
+func (c *Controller) equip(ctx context.Context, w *walk, stage string) error {
+	file, err := c.Builder.File(ctx, w.commit, "lotse.yaml")
+	if err != nil {
+		return Hint(err, "Lotse reads lotse.yaml from the commit; add it and commit")
+	}
+	if w.app, err = c.Read("lotse.yaml", file); err != nil {
+		return err
+	}
+	if w.stage, err = w.app.stage(stage); err != nil {
+		return err
+	}
+	w.Stage = StageRef{w.app.Name, w.stage.Name}
+	if w.settings, err = c.Settings(ctx, w.commit.Tree, w.app.Name, w.stage); err != nil {
+		return err
+	}
+	engine, err := c.engine(w.app.Name, w.stage)
+	w.engine = &bounded{Engine: engine, start: w.app.longestStart()}
+	return err
+}
+
+// longestStart is the longest that a service may take to become healthy.
+func (a App) longestStart() time.Duration {
+	longest := time.Duration(0)
+	for _, s := range a.Services {
+		longest = max(longest, s.Start)
+	}
+	return longest
+}
+
+// stage finds a stage by name; empty is the first.
+func (a App) stage(name string) (Stage, error) {
+	i := slices.IndexFunc(a.Stages, func(s Stage) bool { return s.Name == name })
+	if name == "" && len(a.Stages) > 0 {
+		i = 0
+	}
+	if i < 0 {
+		names := make([]string, len(a.Stages))
+		for i, s := range a.Stages {
+			names[i] = s.Name
+		}
+		return Stage{}, Hint(fmt.Errorf("%w: %s has no stage %q", ErrNotFound, a.Name, name), "stages are: "+strings.Join(names, ", "))
+	}
+	return a.Stages[i], nil
+}
+
+func (c *Controller) newWalk(id string) *walk {
+	return &walk{Rollout: Rollout{ID: id, Outcome: Going}, c: c, finished: make(chan struct{}), overtaken: make(chan struct{}),
+		live: newBroadcast()}
+}
+
+// enter makes w the rollout of its stage, behind one that is only being watched.
+func (c *Controller) enter(w *walk) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if before := c.active[w.Stage]; before != nil {
+		if !before.watching() || before.before != nil {
+			return Hint(fmt.Errorf("%w: rollout %s is on its way to %s", ErrBusy, before.ID, w.Stage.Stage),
+				fmt.Sprintf("see it with `lotse follow %s`, end it with `lotse abort %s`, or wait", before.ID, before.ID))
+		}
+		w.before = before
+	}
+	c.active[w.Stage] = w
+	c.byID[w.ID] = w
+	return nil
+}
+
+func (c *Controller) leave(w *walk) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.byID, w.ID)
+	if c.active[w.Stage] == w {
+		delete(c.active, w.Stage)
+	}
+}
+
+// begin walks w in a goroutine of its own.
+func (c *Controller) begin(w *walk) {
+	ctx, cancel := context.WithCancelCause(c.base)
+	w.cancel = cancel
+	c.walks.Go(func() {
+		defer cancel(nil)
+		err := w.run(ctx)
+		c.leave(w)
+		c.Log.Info("rollout ended", "rollout", w.ID, "stage", w.Stage.String(), "outcome", w.Outcome, "error", err)
+		c.prune()
+		c.look()
+	})
+}
+
+// Abort ends a rollout; what it did is undone.
+func (c *Controller) Abort(_ context.Context, id string) error {
+	c.mu.Lock()
+	w := c.byID[id]
+	c.mu.Unlock()
+	if w == nil {
+		return Hint(fmt.Errorf("%w: rollout %s is not on its way", ErrNotFound, id), "`lotse history` shows how it ended")
+	}
+	w.cancel(ErrAborted)
+	return nil
+}
+
+// takeUp goes on with every rollout that has not ended, and makes sure that what ran is running.
+func (c *Controller) takeUp(ctx context.Context) error {
+	events, err := c.Ledger.Events(ctx, EventQuery{})
+	if err != nil {
+		return err
+	}
+	rollouts, err := fold(events)
+	if err != nil {
+		return err
+	}
+	for _, r := range rollouts {
+		if !r.Outcome.Ended() {
+			c.resume(ctx, r)
+		}
+	}
+	for _, r := range current(rollouts) {
+		if err := c.adopt(ctx, r); err != nil {
+			c.Log.Error("what was running could not be adopted", "rollout", r.ID, "stage", r.Stage.String(), "error", err)
+		}
+	}
+	return nil
+}
+
+// resume takes one rollout up again. What makes that impossible is written as its end.
+func (c *Controller) resume(ctx context.Context, r Rollout) {
+	w := c.newWalk(r.ID)
+	w.Rollout = r
+	err := c.reequip(ctx, w)
+	if err == nil {
+		err = c.enter(w)
+	}
+	if err == nil {
+		c.Log.Info("rollout taken up", "rollout", r.ID, "stage", r.Stage.String())
+		c.begin(w)
+		return
+	}
+	c.Log.Error("rollout cannot be taken up", "rollout", r.ID, "error", err)
+	lost := data(Turned{Step: "build", Why: "after a restart: " + err.Error(), Hint: HintOf(err), Code: CodeOf(err)})
+	err = errors.Join(w.write(ctx, Event{Kind: KindTurned, Data: lost}), w.write(ctx, Event{Kind: KindReverted}))
+	if err != nil {
+		c.Log.Error("and that could not be recorded", "rollout", r.ID, "error", err)
+	}
+}
+
+func (c *Controller) reequip(ctx context.Context, w *walk) (err error) {
+	dir, err := c.Places.PathOf(ctx, w.Place)
+	if err != nil {
+		return err
+	}
+	if w.commit, err = c.Builder.Resolve(ctx, dir, w.Commit); err != nil {
+		return err
+	}
+	return c.equip(ctx, w, w.Stage.Stage)
+}
+
+// current returns the settled rollouts that may still run: the last of each stage, and the one before it.
+func current(rollouts []Rollout) []Rollout {
+	byStage := map[StageRef][]Rollout{}
+	for _, r := range rollouts {
+		if r.Outcome == Settled {
+			byStage[r.Stage] = append(byStage[r.Stage], r)
+		}
+	}
+	var all []Rollout
+	for _, settled := range byStage {
+		all = append(all, settled[max(0, len(settled)-2):]...)
+	}
+	slices.SortFunc(all, func(a, b Rollout) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// adopt gives an engine back what it needs to keep a rollout running, where the engine wants that.
+func (c *Controller) adopt(ctx context.Context, r Rollout) error {
+	w := c.newWalk(r.ID)
+	w.Rollout = r
+	if err := c.reequip(ctx, w); err != nil {
+		return err
+	}
+	adopter, ok := c.opened(w.Stage).(Adopter)
+	if !ok {
+		return nil
+	}
+	release, err := c.Builder.Release(ctx, r.Release)
+	if err != nil {
+		return err
+	}
+	w.release = release
+	if err := adopter.Adopt(ctx, r.ID, w.order()); !errors.Is(err, ErrUnknown) {
+		return err
+	}
+	return nil // it is stopped: nothing to adopt
+}
+
+// engine opens the engine of a stage once.
+func (c *Controller) engine(app string, stage Stage) (Engine, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ref := StageRef{app, stage.Name}
+	if e := c.engines[ref]; e != nil {
+		return e, nil
+	}
+	e, err := c.Engine(app, stage)
+	if err != nil {
+		return nil, fmt.Errorf("stage %s: %w", ref, err)
+	}
+	c.engines[ref] = e
+	return e, nil
+}
+
+// owner is what a lease is taken under: which rollout, in which controller.
+func (c *Controller) owner(rollout string) string { return c.Owner + "/" + rollout }
+
+// gone reports whether a lease's owner is a controller before this one. There is one controller at a time on a ledger, so
+// any other is.
+func (c *Controller) gone(owner string) bool { return !strings.HasPrefix(owner, c.Owner+"/") }
+
+// goingBack is a context for undoing: no abort ends it, only the end of the controller.
+func (c *Controller) goingBack(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(c.base, func() { cancel(errShutdown) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
+// rolloutID is short enough to be typed: 8 letters and digits, 40 bits of chance.
+func rolloutID() string {
+	var b [5]byte
+	rand.Read(b[:]) // never fails, by its documentation
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}

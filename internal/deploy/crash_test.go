@@ -1,0 +1,372 @@
+package deploy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lotse-eu/lotse/internal/deploy"
+	"github.com/lotse-eu/lotse/internal/engine/memory"
+)
+
+// points counts the moments at which a controller writes or calls an engine, and kills it at one of them. A killed
+// controller can do nothing any more: whatever it calls fails and has no effect.
+type points struct {
+	mu     sync.Mutex
+	seen   map[string]int
+	passed int
+	at     int  // the moment to die at; 0: never
+	after  bool // die when the call is done, instead of before
+	dead   bool
+	died   chan struct{}
+	names  []string
+	kill   func()
+}
+
+var cannotStart = memory.Behaviour{Cause: "ended with exit code 2"}
+
+var errDead = errors.New("this controller is dead")
+
+// often are calls of which the first few are enough: health is asked every second, and a lease renewed every five.
+var often = map[string]int{"check": 5, "renew": 3, "list": 8}
+
+func (p *points) call(name string, do func() error) error {
+	if p.pass(name, false) {
+		return errDead
+	}
+	err := do()
+	if p.pass(name, true) {
+		return errDead
+	}
+	return err
+}
+
+// pass counts a moment and reports whether the controller is dead.
+func (p *points) pass(name string, after bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.dead {
+		return true
+	}
+	if !after {
+		if most, ok := often[name]; ok && p.seen[name] >= most {
+			return false
+		}
+		p.seen[name]++
+		p.passed++
+		p.names = append(p.names, name)
+	}
+	if p.passed == p.at && after == p.after {
+		p.dead = true
+		p.kill()
+		close(p.died)
+	}
+	return p.dead
+}
+
+func newPoints(at int, after bool) *points {
+	return &points{at: at, after: after, seen: map[string]int{}}
+}
+
+// board takes the points into the bubble of a site.
+func (p *points) board(s *site) {
+	p.died, p.kill, s.points = make(chan struct{}), s.world.Crash, p
+}
+
+// wrap puts the points into everything that a controller calls.
+func (p *points) wrap(c *deploy.Config) {
+	c.Ledger = pointedLedger{c.Ledger, p}
+	c.Builder = pointedBuilder{c.Builder, p}
+	open := c.Engine
+	c.Engine = func(app string, stage deploy.Stage) (deploy.Engine, error) {
+		e, err := open(app, stage)
+		return pointedEngine{e, p}, err
+	}
+}
+
+type pointedLedger struct {
+	deploy.Ledger
+	p *points
+}
+
+func (l pointedLedger) Append(ctx context.Context, e deploy.Event) (written deploy.Event, err error) {
+	err = l.p.call("append "+e.Kind, func() error { written, err = l.Ledger.Append(ctx, e); return err })
+	return written, err
+}
+
+func (l pointedLedger) Acquire(ctx context.Context, s deploy.StageRef, owner string, ttl time.Duration, gone func(string) bool) (got deploy.Lease, err error) {
+	err = l.p.call("acquire", func() error { got, err = l.Ledger.Acquire(ctx, s, owner, ttl, gone); return err })
+	return got, err
+}
+
+func (l pointedLedger) Renew(ctx context.Context, got deploy.Lease, ttl time.Duration) error {
+	return l.p.call("renew", func() error { return l.Ledger.Renew(ctx, got, ttl) })
+}
+
+func (l pointedLedger) Release(ctx context.Context, got deploy.Lease) error {
+	return l.p.call("release", func() error { return l.Ledger.Release(ctx, got) })
+}
+
+type pointedBuilder struct {
+	deploy.Builder
+	p *points
+}
+
+func (b pointedBuilder) Build(ctx context.Context, id string, app deploy.App, c deploy.Commit, report func(deploy.StepEvidence), output func(step, line string)) (r deploy.Release, err error) {
+	err = b.p.call("build", func() error { r, err = b.Builder.Build(ctx, id, app, c, report, output); return err })
+	return r, err
+}
+
+func (b pointedBuilder) Prune(ctx context.Context, keep []deploy.Digest) error {
+	return b.p.call("prune", func() error { return b.Builder.Prune(ctx, keep) })
+}
+
+type pointedEngine struct {
+	deploy.Engine
+	p *points
+}
+
+func (e pointedEngine) Start(ctx context.Context, f deploy.Fence, o deploy.Order) error {
+	return e.p.call("start", func() error { return e.Engine.Start(ctx, f, o) })
+}
+
+func (e pointedEngine) Check(ctx context.Context, rollout string) error {
+	return e.p.call("check", func() error { return e.Engine.Check(ctx, rollout) })
+}
+
+func (e pointedEngine) Shift(ctx context.Context, f deploy.Fence, rollout string, share int) error {
+	return e.p.call("shift", func() error { return e.Engine.Shift(ctx, f, rollout, share) })
+}
+
+func (e pointedEngine) Stop(ctx context.Context, f deploy.Fence, rollout string, drain time.Duration) error {
+	return e.p.call("stop", func() error { return e.Engine.Stop(ctx, f, rollout, drain) })
+}
+
+func (e pointedEngine) List(ctx context.Context) (all []deploy.Running, err error) {
+	err = e.p.call("list", func() error { all, err = e.Engine.List(ctx); return err })
+	return all, err
+}
+
+// How the second deploy would go if nobody died.
+var voyages = map[string]struct {
+	commit string
+	ill    bool // it stops answering half a minute after the shift
+	end    deploy.Outcome
+}{
+	"a good release":                 {commit: "two", end: deploy.Settled},
+	"a release that falls ill":       {commit: "two", ill: true, end: deploy.Reverted},
+	"a commit that cannot be built":  {commit: "broken", end: deploy.Reverted},
+	"the release that is there":      {commit: "one", end: deploy.Unchanged},
+	"a release that cannot start up": {commit: "cannot", end: deploy.Reverted},
+}
+
+// The controller is killed before and after every moment at which it writes or calls an engine, and started again. Then
+// exactly one release serves, every rollout has ended, the ledger verifies, and neither a lease, nor an orphan, nor a second
+// copy is left. Meanwhile somebody asks the stage all the time and always gets an answer.
+//
+// `make prove` (LOTSE_PROVE=1) dies at every moment; otherwise at every sixth, beginning elsewhere on each voyage.
+func TestKilledAnywhere(t *testing.T) {
+	every, offset := 6, 0
+	if os.Getenv("LOTSE_PROVE") != "" {
+		every = 1
+	}
+	for name, v := range voyages {
+		offset++
+		t.Run(name, func(t *testing.T) {
+			undisturbed := voyage(t, v.commit, v.ill, v.end, newPoints(0, false))
+			t.Logf("%d moments: %v", undisturbed.passed, undisturbed.names)
+			for at := 1 + offset%every; at <= undisturbed.passed; at += every {
+				for _, after := range []bool{false, true} {
+					when := map[bool]string{false: "before", true: "after"}[after]
+					t.Run(fmt.Sprintf("%s %d %s", when, at, undisturbed.names[at-1]), func(t *testing.T) {
+						voyage(t, v.commit, v.ill, v.end, newPoints(at, after))
+					})
+				}
+			}
+		})
+	}
+}
+
+// voyage deploys a second commit, dies where p says, starts again, and looks at what has become of it.
+func voyage(t *testing.T, commit string, ill bool, end deploy.Outcome, p *points) *points {
+	inSite(t, func(t *testing.T, s *site) {
+		one := s.deploy("one")
+		s.end()
+		synctest.Wait()
+		s.world.Behave(digestOf("cannot"), cannotStart)
+
+		p.board(s)
+		s.boot()
+		stopAsking := s.askAllTheTime()
+		id, err := s.begin(commit, p)
+		if err == nil && ill {
+			go func() {
+				time.Sleep(35 * time.Second)
+				_ = s.world.Break("shop", "dev", id, "api", 0, "out of memory") // it may be gone already
+			}()
+		}
+		s.awaitEndOrDeath(p)
+		s.end()
+		synctest.Wait()
+		if ill { // the illness outlives the controller
+			_ = s.world.Break("shop", "dev", id, "api", 0, "out of memory")
+		}
+		s.points = nil
+		s.boot()
+
+		last := s.lastRollout()
+		if last.ID != one.ID {
+			last = s.ended(last.ID)
+			if last.Outcome != end && !(ill && last.Outcome == deploy.Settled) {
+				t.Errorf("it ended %s (%+v), want %s", last.Outcome, last.Turned, end)
+			}
+		}
+		synctest.Wait()
+		s.inOrder(one, last)
+		stopAsking()
+	})
+	return p
+}
+
+// begin asks for the second deploy. A controller that died over it has no answer.
+func (s *site) begin(commit string, p *points) (string, error) {
+	select {
+	case <-s.Ready():
+	case <-p.died:
+		return "", errDead
+	}
+	return s.Deploy(s.t.Context(), deploy.Request{Dir: "/app", Rev: commit})
+}
+
+// awaitEndOrDeath returns when the controller is dead, or has nothing more to do.
+func (s *site) awaitEndOrDeath(p *points) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if r := s.lastRollout(); !r.Outcome.Ended() {
+			_ = s.Follow(s.t.Context(), r.ID, func(deploy.Update) error { // of a dead controller nothing more is heard
+				select {
+				case <-p.died:
+					return errDead
+				default:
+					return nil
+				}
+			})
+		}
+	}()
+	select {
+	case <-done:
+		synctest.Wait() // the moments after the last event: the lease, pruning, the jobs
+	case <-p.died:
+	}
+}
+
+func (s *site) lastRollout() deploy.Rollout {
+	s.t.Helper()
+	all, err := s.History(context.Background(), "", "", 1)
+	if err != nil || len(all) == 0 {
+		s.t.Fatalf("history: %v, %v", all, err)
+	}
+	return all[0]
+}
+
+// inOrder looks at everything that must be true when nothing goes on.
+func (s *site) inOrder(one, last deploy.Rollout) {
+	s.t.Helper()
+	serving := one.ID
+	if last.Outcome == deploy.Settled {
+		serving = last.ID
+	}
+	for id, share := range s.running() {
+		switch {
+		case id == serving && share != 100:
+			s.t.Errorf("%s has %d %% of the traffic, want all", id, share)
+		case id != serving && share != 0:
+			s.t.Errorf("%s has %d %% of the traffic beside %s", id, share, serving)
+		case id != serving && id != last.Before:
+			s.t.Errorf("%s was left behind", id)
+		}
+	}
+	if _, runs := s.running()[serving]; !runs {
+		s.t.Errorf("%s does not run; %v does", serving, s.running())
+	}
+	s.leaseIsFree()
+	if err := s.ledger.Verify(context.Background()); err != nil {
+		s.t.Error(err)
+	}
+	if three := s.deploy("three"); three.Outcome != deploy.Settled {
+		s.t.Errorf("the deploy after it is %+v", three)
+	}
+}
+
+// askAllTheTime asks the stage ten times a second and fails the test when it does not answer.
+func (s *site) askAllTheTime() (stop func()) {
+	client := &http.Client{Transport: &http.Transport{DialContext: s.world.Dial, DisableKeepAlives: true}}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	asked := 0
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			answer, err := client.Get("http://dev.shop.localhost/")
+			if err != nil || answer.StatusCode != http.StatusOK {
+				s.t.Errorf("after %d good answers: %v, %v", asked, answer, err)
+				return
+			}
+			asked++
+			_ = answer.Body.Close() // nothing is done with it
+			select {
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+		if asked == 0 {
+			s.t.Error("nobody asked")
+		}
+	}
+}
+
+// Two moments of death in a row: the second controller dies while it puts right what the first one left.
+func TestKilledTwice(t *testing.T) {
+	for _, at := range []int{4, 9, 14, 20} {
+		for _, then := range []int{2, 5, 9} {
+			t.Run(fmt.Sprintf("%d and %d", at, then), func(t *testing.T) {
+				inSite(t, func(t *testing.T, s *site) {
+					one := s.deploy("one")
+					s.end()
+					for life, p := range []*points{newPoints(at, false), newPoints(then, true)} {
+						synctest.Wait()
+						p.board(s)
+						s.boot()
+						if life == 0 {
+							if _, err := s.begin("two", p); err != nil && !errors.Is(err, errDead) {
+								t.Fatal(err)
+							}
+						}
+						s.awaitEndOrDeath(p)
+						s.end()
+					}
+					synctest.Wait()
+					s.points = nil
+					s.boot()
+					last := s.lastRollout()
+					if last.ID != one.ID {
+						last = s.ended(last.ID)
+					}
+					synctest.Wait()
+					s.inOrder(one, last)
+				})
+			})
+		}
+	}
+}

@@ -1,0 +1,32 @@
+// Package deploy is the core of Lotse: the nouns of the field, what it asks of an engine, a ledger and a builder, and the one
+// ordered table of steps by which a release goes into a stage, or comes back.
+//
+// # The story
+//
+// A rollout walks this table from the top; each step has do, done? and undo. At any miss the steps that were begun are undone
+// from the bottom. The walk is the same whether it is fresh or taken up again after a crash: what is already true is passed
+// over, everything else is idempotent and done again.
+//
+//	step      do                                              passed over when              undo
+//	------    ---------------------------------------------   ---------------------------   ---------------------
+//	build     run the pipeline on the commit                  the release is in the depot   -
+//	lease     take the stage's lease; its fence goes into     -                             give it back
+//	          every changing verb; renew it
+//	entry     ask the gates of entry                          -                             -
+//	start     start the release beside the old, no traffic    -                             stop it
+//	health    3 answers in a row, then all through the        it has the traffic            -
+//	          stable window
+//	shift     give it the traffic, verify what is served      it has the traffic            give it back to the old
+//	watch     ask on until the watch is over                  -                             -
+//	settle    stop all but it and the one before, which       -                             -
+//	          stays warm; write that it is good
+//
+// Every step is an event in the ledger before it begins and after it ends:
+//
+//	requested -> step.begun -> step.ended -> … -> settled
+//	                  |
+//	                  +-> turned -> step.undone -> … -> reverted
+//
+// A rollout that is neither settled, reverted nor unchanged when a controller starts is taken up: forward, or back when it
+// had turned. Killing the controller is not a miss.
+package deploy

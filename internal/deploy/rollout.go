@@ -1,0 +1,205 @@
+package deploy
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Kinds of events. Those of a rollout are drawn in the package's comment.
+const (
+	KindRequested = "requested"     // a rollout was asked for
+	KindPipeline  = "pipeline.step" // a step of the pipeline changed its state
+	KindRelease   = "release.made"
+	KindBegun     = "step.begun"
+	KindEnded     = "step.ended"
+	KindBefore    = "before" // who has the traffic at the time of the shift
+	KindTurned    = "turned"
+	KindUndone    = "step.undone"
+	KindSettled   = "settled"
+	KindReverted  = "reverted"
+	KindUnchanged = "unchanged"
+	KindStopped   = "stopped" // a warm release was stopped
+	KindJobBegun  = "job.begun"
+	KindJobEnded  = "job.ended"
+)
+
+// Outcome is how a rollout ended, or that it has not.
+type Outcome string
+
+// The outcomes of a rollout.
+const (
+	Going     Outcome = "going"
+	GoingBack Outcome = "going back"
+	Settled   Outcome = "settled"
+	Reverted  Outcome = "reverted"  // it missed, and what it did is undone
+	Unchanged Outcome = "unchanged" // the stage served the release already
+)
+
+// Ended reports whether nothing more will happen.
+func (o Outcome) Ended() bool { return o == Settled || o == Reverted || o == Unchanged }
+
+// Rollout is what the ledger knows of one rollout: a fold over its events.
+type Rollout struct {
+	ID       string         `json:"id"`
+	Stage    StageRef       `json:"stage"`
+	Commit   string         `json:"commit"`
+	Place    string         `json:"place"` // opaque id of the folder that it came from
+	Actor    string         `json:"actor"` // opaque id
+	Again    bool           `json:"again,omitempty"`
+	Version  string         `json:"version,omitempty"` // of the settings
+	URL      string         `json:"url"`
+	Warm     time.Duration  `json:"warm"` // how long the release before stays up
+	Began    time.Time      `json:"began"`
+	Ended    time.Time      `json:"ended,omitzero"`
+	Outcome  Outcome        `json:"outcome"`
+	Release  Digest         `json:"release,omitempty"`
+	Before   string         `json:"before,omitempty"` // rollout that had the traffic
+	Pipeline []StepEvidence `json:"pipeline,omitempty"`
+	Steps    []Step         `json:"steps,omitempty"`
+	Turned   *Turned        `json:"turned,omitempty"`
+}
+
+// Step is one row of the table as it went.
+type Step struct {
+	Name     string        `json:"name"`
+	Began    time.Time     `json:"began"`
+	Took     time.Duration `json:"took,omitempty"` // 0 while it goes on
+	Ended    bool          `json:"ended"`
+	Undone   bool          `json:"undone,omitempty"`
+	Evidence []Evidence    `json:"evidence,omitempty"`
+}
+
+// Evidence is the answer of a probe, with its figure.
+type Evidence struct {
+	Probe  string `json:"probe"`
+	Figure string `json:"figure"`
+}
+
+// Turned is why a rollout went back.
+type Turned struct {
+	Step    string `json:"step"`
+	Why     string `json:"why"`
+	Hint    string `json:"hint,omitempty"`
+	Code    string `json:"code"`
+	Aborted bool   `json:"aborted,omitempty"`
+}
+
+type requestedData struct {
+	Commit  string        `json:"commit"`
+	Place   string        `json:"place"`
+	Again   bool          `json:"again,omitempty"`
+	Version string        `json:"version,omitempty"`
+	URL     string        `json:"url"`
+	Warm    time.Duration `json:"warm"`
+}
+
+type stepData struct {
+	Step     string        `json:"step"`
+	Took     time.Duration `json:"took,omitempty"`
+	Evidence []Evidence    `json:"evidence,omitempty"`
+}
+
+type releaseData struct {
+	Steps []StepEvidence `json:"steps"`
+}
+
+type settledData struct {
+	Before string `json:"before,omitempty"`
+}
+
+// fold takes one more event into the rollout.
+func (r *Rollout) fold(e Event) error {
+	var err error
+	switch e.Kind {
+	case KindRequested:
+		var d requestedData
+		err = json.Unmarshal(e.Data, &d)
+		*r = Rollout{ID: e.Rollout, Stage: StageRef{e.App, e.Stage}, Actor: e.Actor, Began: e.At, Outcome: Going,
+			Commit: d.Commit, Place: d.Place, Again: d.Again, Version: d.Version, URL: d.URL, Warm: d.Warm}
+	case KindPipeline:
+		var d StepEvidence
+		err = json.Unmarshal(e.Data, &d)
+		r.foldPipeline(d)
+	case KindRelease:
+		r.Release = e.Release
+	case KindBegun, KindEnded, KindUndone:
+		var d stepData
+		err = json.Unmarshal(e.Data, &d)
+		r.foldStep(e, d)
+	case KindBefore:
+		var d settledData
+		err = json.Unmarshal(e.Data, &d)
+		r.Before = d.Before
+	case KindTurned:
+		r.Turned, r.Outcome = &Turned{}, GoingBack
+		err = json.Unmarshal(e.Data, r.Turned)
+	case KindSettled:
+		r.Outcome, r.Ended = Settled, e.At
+		if last := len(r.Steps) - 1; last >= 0 { // the last step ends with the rollout
+			r.Steps[last].Ended, r.Steps[last].Took = true, e.At.Sub(r.Steps[last].Began)
+		}
+	case KindReverted:
+		r.Outcome, r.Ended = Reverted, e.At
+	case KindUnchanged:
+		r.Outcome, r.Ended = Unchanged, e.At
+	}
+	if err != nil {
+		return fmt.Errorf("event %d (%s): %w", e.Seq, e.Kind, err)
+	}
+	return nil
+}
+
+func (r *Rollout) foldPipeline(d StepEvidence) {
+	for i := range r.Pipeline {
+		if r.Pipeline[i].Name == d.Name {
+			r.Pipeline[i] = d
+			return
+		}
+	}
+	r.Pipeline = append(r.Pipeline, d)
+}
+
+func (r *Rollout) foldStep(e Event, d stepData) {
+	if e.Kind == KindBegun {
+		r.Steps = append(r.Steps, Step{Name: d.Step, Began: e.At})
+		return
+	}
+	for i := len(r.Steps) - 1; i >= 0; i-- {
+		s := &r.Steps[i]
+		if s.Name != d.Step {
+			continue
+		}
+		if e.Kind == KindUndone {
+			s.Undone = true
+		} else {
+			s.Ended, s.Took, s.Evidence = true, d.Took, d.Evidence
+		}
+		return
+	}
+}
+
+// fold makes rollouts of events, in the order in which they were asked for.
+func fold(events []Event) ([]Rollout, error) {
+	var order []string
+	byID := map[string]*Rollout{}
+	for _, e := range events {
+		if e.Rollout == "" {
+			continue
+		}
+		r := byID[e.Rollout]
+		if r == nil {
+			r = &Rollout{ID: e.Rollout}
+			byID[e.Rollout] = r
+			order = append(order, e.Rollout)
+		}
+		if err := r.fold(e); err != nil {
+			return nil, err
+		}
+	}
+	rollouts := make([]Rollout, len(order))
+	for i, id := range order {
+		rollouts[i] = *byID[id]
+	}
+	return rollouts, nil
+}

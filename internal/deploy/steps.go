@@ -1,0 +1,192 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// step is one row of the table in the package's comment.
+type step struct {
+	name string
+	do   func(context.Context, *walk) error
+	done func(context.Context, *walk) (bool, error) // nil: never known to be done
+	undo func(context.Context, *walk) error         // nil: nothing to undo
+}
+
+// table is the story. A test compares it with the drawing in doc.go.
+func table() []step {
+	return []step{
+		{name: "build", do: build, done: built},
+		{name: "lease", do: takeLease, undo: giveLeaseBack},
+		{name: "entry", do: askEntry},
+		{name: "start", do: start, undo: stop},
+		{name: "health", do: askHealth, done: hasTraffic},
+		{name: "shift", do: shift, done: hasTraffic, undo: shiftBack},
+		{name: "watch", do: watch},
+		{name: "settle", do: settle},
+	}
+}
+
+// StepNames are the rows of the table from the top: the road of every rollout.
+func StepNames() []string {
+	var names []string
+	for _, s := range table() {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// Figures of the gates of health; the reasons are in DESIGN's defaults.
+const (
+	leaseTTL      = 15 * time.Second
+	leaseRenewal  = leaseTTL / 3
+	healthEvery   = time.Second
+	healthInARow  = 3
+	healthFirstIn = 100 * time.Millisecond // between the first answers, so that a quick app is not made to wait
+)
+
+func build(ctx context.Context, w *walk) error {
+	release, err := w.c.Builder.Build(ctx, w.ID, w.app, w.commit, w.reportStep, w.output)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBuild, err)
+	}
+	w.release = release
+	return w.write(ctx, Event{Kind: KindRelease, Release: release.ID, Data: data(releaseData{Steps: release.Record.Steps})})
+}
+
+func built(ctx context.Context, w *walk) (bool, error) {
+	if w.Release == "" {
+		return false, nil
+	}
+	release, err := w.c.Builder.Release(ctx, w.Release)
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
+		return false, nil // the pipeline makes it again, from what it still has
+	}
+	w.release = release
+	return err == nil, err
+}
+
+func takeLease(ctx context.Context, w *walk) error {
+	if err := w.overtake(ctx); err != nil {
+		return err
+	}
+	lease, err := w.c.Ledger.Acquire(ctx, w.Stage, w.c.owner(w.ID), leaseTTL, w.c.gone)
+	if err != nil {
+		return err
+	}
+	w.lease = lease
+	w.renewing(ctx)
+	return nil
+}
+
+func giveLeaseBack(ctx context.Context, w *walk) error {
+	w.stopRenewing()
+	return w.c.Ledger.Release(ctx, w.lease)
+}
+
+// askEntry asks what can be known before anything of the stage is touched.
+func askEntry(ctx context.Context, w *walk) error {
+	begun := time.Now()
+	if err := w.c.Builder.Verify(ctx, w.release.ID); err != nil {
+		return Hint(fmt.Errorf("release %s: %w", w.release.ID.Short(), err),
+			"deploy the commit again; the pipeline makes the release anew from what is whole")
+	}
+	w.prove(Evidence{Probe: "release", Figure: fmt.Sprintf("%d files verified in %s", len(w.release.Manifest.Files), since(begun))})
+	running, err := w.engine.List(ctx)
+	if err != nil {
+		return err
+	}
+	if settings, unchanged := w.unchanged(running); unchanged {
+		w.prove(Evidence{Probe: "settings", Figure: fmt.Sprintf("%d, as before", settings)})
+		return errUnchanged
+	}
+	return nil
+}
+
+func start(ctx context.Context, w *walk) error {
+	return w.engine.Start(ctx, w.lease.Fence, w.order())
+}
+
+func stop(ctx context.Context, w *walk) error {
+	return w.engine.Stop(ctx, w.lease.Fence, w.ID, w.drain())
+}
+
+// askHealth wants 3 answers in a row, and from then on nothing but answers through the stable window.
+func askHealth(ctx context.Context, w *walk) error {
+	begun, inARow := time.Now(), 0
+	deadline := begun.Add(w.app.longestStart())
+	for {
+		err := w.engine.Check(ctx, w.ID)
+		switch {
+		case err == nil:
+			inARow++
+		case time.Now().After(deadline) || !errors.Is(err, ErrUnhealthy):
+			return err
+		default:
+			inARow = 0
+		}
+		if inARow >= healthInARow {
+			break
+		}
+		if err := sleep(ctx, healthFirstIn); err != nil {
+			return err
+		}
+	}
+	asked, err := w.askThrough(ctx, w.stage.Stable)
+	w.prove(Evidence{Probe: "health", Figure: fmt.Sprintf("%d answers in %s", inARow+asked, since(begun))})
+	return err
+}
+
+// hasTraffic is true when a controller before this one had shifted already.
+func hasTraffic(ctx context.Context, w *walk) (bool, error) {
+	running, err := w.engine.List(ctx)
+	i := slices.IndexFunc(running, func(r Running) bool { return r.Rollout == w.ID })
+	return i >= 0 && running[i].Share == 100, err
+}
+
+func shift(ctx context.Context, w *walk) error {
+	if err := w.rememberOld(ctx); err != nil {
+		return err
+	}
+	return w.engine.Shift(ctx, w.lease.Fence, w.ID, 100)
+}
+
+// shiftBack gives the traffic to the release before. A first release has none: then nobody has traffic.
+func shiftBack(ctx context.Context, w *walk) error {
+	if w.Before == "" {
+		err := w.engine.Shift(ctx, w.lease.Fence, w.ID, 0)
+		if errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnhealthy) {
+			return nil // it is gone already; stopping it takes its routes away
+		}
+		return err
+	}
+	return w.engine.Shift(ctx, w.lease.Fence, w.Before, 100)
+}
+
+// watch asks on while the new release serves. A newer rollout may end it early: a hotfix never waits.
+func watch(ctx context.Context, w *walk) error {
+	begun := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stopWaiting := w.onOvertaken(func() { cancel(errOvertaken) })
+	defer stopWaiting()
+	asked, err := w.askThrough(ctx, w.stage.Watch)
+	evidence := Evidence{Probe: "watch", Figure: fmt.Sprintf("%d answers in %s", asked, since(begun))}
+	if context.Cause(ctx) == errOvertaken {
+		evidence.Figure += ", ended early by a newer rollout"
+		err = nil
+	}
+	w.prove(evidence)
+	return err
+}
+
+// settle stops what is older than the release before, and writes that the rollout is good. That is its last event.
+func settle(ctx context.Context, w *walk) error {
+	if err := w.c.stopAllBut(ctx, w.Stage, w.engine, w.lease.Fence, w.drain(), w.ID, w.Before); err != nil {
+		return err
+	}
+	return w.write(ctx, Event{Kind: KindSettled, Release: w.release.ID, Data: data(settledData{Before: w.Before})})
+}

@@ -1,0 +1,193 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// StageStatus is one lane: what a stage serves, what is warm, what is on its way.
+type StageStatus struct {
+	Stage    StageRef  `json:"stage"`
+	URL      string    `json:"url"`
+	Serves   *Lane     `json:"serves,omitempty"`
+	Warm     []Lane    `json:"warm,omitempty"`
+	OnItsWay *Rollout  `json:"on_its_way,omitempty"`
+	Running  []Running `json:"running,omitempty"`
+	Note     string    `json:"note,omitempty"` // why something could not be found out
+}
+
+// Lane is a release on a stage, since when, by whom.
+type Lane struct {
+	Rollout string    `json:"rollout"`
+	Release Digest    `json:"release"`
+	Commit  string    `json:"commit"`
+	Actor   string    `json:"actor"`
+	Since   time.Time `json:"since"`
+	Until   time.Time `json:"until,omitzero"` // of a warm one
+}
+
+// Status returns every stage that was ever deployed to, in the order of names.
+func (c *Controller) Status(ctx context.Context) ([]StageStatus, error) {
+	rollouts, err := c.rollouts(ctx, EventQuery{})
+	if err != nil {
+		return nil, err
+	}
+	byStage := map[StageRef][]Rollout{}
+	for _, r := range rollouts {
+		byStage[r.Stage] = append(byStage[r.Stage], r)
+	}
+	all := []StageStatus{}
+	for ref, of := range byStage {
+		all = append(all, c.stageStatus(ctx, ref, of))
+	}
+	slices.SortFunc(all, func(a, b StageStatus) int { return strings.Compare(a.Stage.String(), b.Stage.String()) })
+	return all, nil
+}
+
+func (c *Controller) stageStatus(ctx context.Context, ref StageRef, of []Rollout) StageStatus {
+	last := of[len(of)-1]
+	s := StageStatus{Stage: ref, URL: last.URL}
+	if !last.Outcome.Ended() {
+		s.OnItsWay = &last
+	}
+	engine := c.opened(ref)
+	if engine == nil {
+		s.Note = "the engine of this stage could not be opened; see the controller's log"
+		return s
+	}
+	running, err := engine.List(ctx)
+	if err != nil {
+		s.Note = err.Error()
+		return s
+	}
+	s.Running = running
+	for _, r := range running {
+		i := slices.IndexFunc(of, func(o Rollout) bool { return o.ID == r.Rollout })
+		if i < 0 {
+			continue
+		}
+		lane := Lane{Rollout: r.Rollout, Release: r.Release, Commit: of[i].Commit, Actor: of[i].Actor, Since: of[i].Ended}
+		switch {
+		case r.Share > 0:
+			s.Serves, s.URL = &lane, of[i].URL
+		case of[i].Outcome == Settled:
+			lane.Until = last.Ended.Add(last.Warm)
+			s.Warm = append(s.Warm, lane)
+		}
+	}
+	return s
+}
+
+// History returns rollouts, the newest first, at most limit of them (0: all).
+func (c *Controller) History(ctx context.Context, app, stage string, limit int) ([]Rollout, error) {
+	rollouts, err := c.rollouts(ctx, EventQuery{App: app, Stage: stage})
+	if err != nil {
+		return nil, err
+	}
+	slices.Reverse(rollouts)
+	if limit > 0 && len(rollouts) > limit {
+		rollouts = rollouts[:limit]
+	}
+	return rollouts, nil
+}
+
+// Rollout returns one rollout. ErrNotFound when there is none of this id.
+func (c *Controller) Rollout(ctx context.Context, id string) (Rollout, error) {
+	return c.rollout(ctx, id)
+}
+
+// Release returns a release by its digest.
+func (c *Controller) Release(ctx context.Context, id Digest) (Release, error) {
+	return c.Builder.Release(ctx, id)
+}
+
+// Update is one piece of news of a rollout: what is known of it now, or a line of output.
+type Update struct {
+	Rollout *Rollout `json:"rollout,omitempty"`
+	Output  *Output  `json:"output,omitempty"`
+}
+
+// Follow calls yield with what is known of a rollout, then with every change and every line of live output, until the rollout has
+// ended (nil), yield returns an error, or ctx ends.
+func (c *Controller) Follow(ctx context.Context, id string, yield func(Update) error) error {
+	recent, more, stop := c.listen(id)
+	defer stop()
+	for i := range recent {
+		if err := yield(Update{Output: &recent[i]}); err != nil {
+			return err
+		}
+	}
+	for seen, known := int64(0), 0; ; {
+		newest, err := c.relay(ctx, seen, more, yield)
+		if err != nil {
+			return err
+		}
+		seen = newest
+		events, err := c.Ledger.Events(ctx, EventQuery{Rollout: id})
+		if err != nil {
+			return err
+		}
+		if len(events) == known && known > 0 {
+			continue // the news was of somebody else
+		}
+		known = len(events)
+		r, err := one(id, events)
+		if err != nil {
+			return err
+		}
+		if err := yield(Update{Rollout: &r}); err != nil || r.Outcome.Ended() {
+			return err
+		}
+	}
+}
+
+// relay gives lines of output on until the ledger has an event after seen, and returns the newest.
+func (c *Controller) relay(ctx context.Context, seen int64, lines <-chan Output, yield func(Update) error) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type news struct {
+		newest int64
+		err    error
+	}
+	heard := make(chan news, 1)
+	go func() {
+		newest, err := c.Ledger.Wait(ctx, seen)
+		heard <- news{newest, err}
+	}()
+	for {
+		select {
+		case o := <-lines:
+			if err := yield(Update{Output: &o}); err != nil {
+				return 0, err
+			}
+		case n := <-heard:
+			return n.newest, n.err
+		}
+	}
+}
+
+func (c *Controller) listen(id string) (recent []Output, more <-chan Output, stop func()) {
+	c.mu.Lock()
+	w := c.byID[id]
+	c.mu.Unlock()
+	if w == nil {
+		return nil, nil, func() {}
+	}
+	return w.live.listen()
+}
+
+// Logs gives the output of a stage's instances to yield. ErrUnsupported where the engine keeps none.
+func (c *Controller) Logs(ctx context.Context, ref StageRef, q LogQuery, yield func(LogLine) bool) error {
+	engine := c.opened(ref)
+	if engine == nil {
+		return Hint(fmt.Errorf("%w: nothing was deployed to %s", ErrNotFound, ref), "`lotse status` lists the stages")
+	}
+	logs, ok := engine.(Logs)
+	if !ok {
+		return fmt.Errorf("logs: %w", ErrUnsupported)
+	}
+	return logs.Logs(ctx, q, yield)
+}

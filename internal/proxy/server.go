@@ -1,0 +1,239 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Config is what a Server needs. Only StateDir is required.
+type Config struct {
+	StateDir string // the table, in two copies; created with mode 0700
+
+	// Listeners: even places speak HTTPS, odd places redirect to it ({https, http} or {v4 https, v4 http, v6 https, …}).
+	// The Server closes them when Run ends.
+	Listeners  []net.Listener
+	PublicPort int // in redirects to HTTPS; 0: the port of the first listener
+
+	Control        string                                               // path of the unix socket, at most 100 bytes; "": not steered
+	Authority      *Authority                                           // certificates for localhost and *.localhost; nil: none
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // for all other names; nil: none
+
+	Log       *slog.Logger                   // nil: discarded
+	AccessLog io.Writer                      // one JSON line per request, written in batches from one goroutine; nil: none
+	Pseudonym func(client netip.Addr) string // what the access log says instead of an address; nil: nothing
+
+	Drain time.Duration    // what the end of Run gives requests in flight when their site says nothing; 0: 30 s
+	Clock func() time.Time // wall clock of the statistics; nil: time.Now
+}
+
+const defaultDrain = 30 * time.Second
+
+// Server carries requests. Use New, then Run once. Everything is safe for concurrent use.
+type Server struct {
+	cfg     Config
+	log     *slog.Logger
+	since   time.Time
+	access  *accessLog
+	buffers buffers
+	counts  counts
+
+	table   atomic.Pointer[table]
+	swaps   broadcast
+	closing atomic.Bool
+	ended   chan struct{} // requests that wait for an instance give up
+	air     atomic.Int64  // exchanges that have not ended
+	drains  atomic.Int64  // drains under way
+
+	mu      sync.Mutex // one change of the table at a time
+	store   *store
+	state   state
+	flights map[flightKey]*flight
+	commons map[string]*siteCommon
+
+	noteMu sync.Mutex
+	notes  []string
+
+	goodbyeTime time.Duration
+
+	aimed   func() // for tests: called between the look at the table and the reference
+	noDrain bool   // a planted fault: drains answer without waiting, for the test that proves that another test sees it
+}
+
+// New restores the table from cfg.StateDir. A damaged file is put aside, said in the log and in Stats.Notes, and its
+// other copy used; when both are damaged New fails with ErrDamaged, since an empty table would also forget the fences.
+func New(cfg Config) (*Server, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.Drain <= 0 {
+		cfg.Drain = defaultDrain
+	}
+	s := &Server{cfg: cfg, log: cfg.Log, since: cfg.Clock(), access: newAccessLog(cfg, cfg.Log), ended: make(chan struct{}), goodbyeTime: goodbyeTime,
+		flights: map[flightKey]*flight{}, commons: map[string]*siteCommon{}}
+	s.table.Store(&table{})
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("the proxy's state directory: %w", err)
+	}
+	s.store = &store{dir: cfg.StateDir}
+	var err error
+	if s.state, err = s.store.load(s.note); err != nil {
+		return nil, err
+	}
+	s.restore()
+	return s, nil
+}
+
+func (s *Server) restore() {
+	for _, site := range s.state.sites() {
+		d, err := s.draft(site, true)
+		if err != nil {
+			s.note("the table of %s cannot be restored: %v", site.Key, err)
+			continue
+		}
+		s.take(d)
+		s.table.Store(s.table.Load().with(site.Key, d.live))
+	}
+}
+
+// note keeps what the operator should know.
+func (s *Server) note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	s.log.Warn(text)
+	s.noteMu.Lock()
+	defer s.noteMu.Unlock()
+	s.notes = append(s.notes, text)
+}
+
+// put replaces a site: on disk first, then in the table.
+func (s *Server) put(site Site) error {
+	site, err := site.normal()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.admit(site); err != nil {
+		return err
+	}
+	d, err := s.draft(site, false)
+	if err != nil {
+		return err
+	}
+	next := s.state.with(site)
+	if err := s.store.save(next); err != nil {
+		d.drop()
+		return err
+	}
+	s.state = next
+	s.take(d)
+	s.swap(site.Key, d.live)
+	return nil
+}
+
+// admit refuses old fences and hosts of others.
+func (s *Server) admit(site Site) error {
+	if last := s.state.Fences[site.Key]; site.Fence < last {
+		return fmt.Errorf("%s: fence %d, the last was %d: %w", site.Key, site.Fence, last, ErrFenced)
+	}
+	hosts := s.table.Load().hosts
+	for _, h := range site.names() {
+		if e := hosts[h]; e != nil && e.site.Key != site.Key {
+			return fmt.Errorf("%s belongs to %s: %w", h, e.site.Key, ErrHostTaken)
+		}
+	}
+	return nil
+}
+
+// swap is the instant at which new requests go another way. Under mu.
+func (s *Server) swap(key string, live *liveSite) {
+	s.table.Store(s.table.Load().with(key, live))
+	s.swaps.announce()
+	s.sweep()
+}
+
+func (s *Server) remove(key string, fence int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last := s.state.Fences[key]; fence < last {
+		return fmt.Errorf("%s: fence %d, the last was %d: %w", key, fence, last, ErrFenced)
+	}
+	next := s.state.without(key, fence)
+	if err := s.store.save(next); err != nil {
+		return err
+	}
+	s.state = next
+	s.swap(key, nil)
+	return nil
+}
+
+func (s *Server) get(key string) (Site, error) {
+	if live := s.table.Load().sites[key]; live != nil {
+		return live.Site, nil
+	}
+	return Site{}, fmt.Errorf("%s: %w", key, ErrUnknown)
+}
+
+func (s *Server) stats() Stats {
+	st := Stats{Since: s.since, Services: s.counts.read(), LogDropped: s.access.dropped.Load(), Draining: s.drains.Load()}
+	for _, site := range s.table.Load().sites {
+		st.Waiting += site.common.waiting.Load()
+	}
+	s.noteMu.Lock()
+	defer s.noteMu.Unlock()
+	st.Notes = append([]string(nil), s.notes...)
+	return st
+}
+
+// Run serves until ctx ends, then takes leave: it stops accepting, says goodbye on kept connections (GOAWAY, Connection:
+// close), gives what is in flight its time, cuts the rest, writes the access log to its end and returns nil. An error
+// means that a listener or the control socket failed.
+func (s *Server) Run(ctx context.Context) error {
+	logged := make(chan struct{})
+	go func() {
+		defer close(logged)
+		s.access.run()
+	}()
+	defer func() {
+		s.access.close()
+		<-logged
+	}()
+	defer s.retireAll()
+	control, err := s.listenControl()
+	if err != nil {
+		return err
+	}
+	front := s.newFront()
+	group, failed := errgroup.WithContext(ctx)
+	group.Go(func() error { return control.serve(failed) })
+	group.Go(func() error { return front.serve(failed) })
+	<-failed.Done()
+	s.leave(front)
+	control.close()
+	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+func (s *Server) retireAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.flights {
+		f.retire()
+	}
+}
