@@ -153,11 +153,11 @@ func lastLines(dir string) string {
 	if err != nil {
 		return ""
 	}
-	text := ""
+	var text strings.Builder
 	for _, l := range lines {
-		text += "\n  " + l.Text
+		text.WriteString("\n  " + l.Text)
 	}
-	return text
+	return text.String()
 }
 
 // startDatabase makes sure that the demo's PostgreSQL runs and has a database for the app.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,12 +55,9 @@ func (p place) choosePorts(asked ports) (ports, error) {
 	if b, err := os.ReadFile(p.at("proxy", "ports.json")); err == nil && json.Unmarshal(b, &kept) == nil && (asked == ports{} || asked == kept) {
 		return kept, nil
 	}
-	candidates := choices
-	if asked != (ports{}) {
-		candidates = []ports{asked}
-	}
 	var taken []error
-	for _, c := range candidates {
+	for _, c := range choices {
+		c = ports{cmp.Or(asked.HTTPS, c.HTTPS), cmp.Or(asked.HTTP, c.HTTP)}
 		err := c.free()
 		if err == nil {
 			return c, p.keepPorts(c)
@@ -132,7 +130,7 @@ func watchProxy(ctx context.Context, p place, k *process.Keepers, at ports, log 
 	for {
 		_, err := process.Await(ctx, p.keeper(), func(s process.Status) bool { return !s.Keeper })
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the controller is being ended, which is no error
 		}
 		if err == nil {
 			_, err = startProxy(ctx, p, k, at)

@@ -78,7 +78,7 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 	group.Go(func() error { return controller.Run(ctx) })
 	group.Go(func() error {
 		if err := wait(ctx, controller.Ready()); err != nil {
-			return nil
+			return nil //nolint:nilerr // the controller is being ended, which is no error
 		}
 		ready(fmt.Sprintf("listening on %s, HTTPS on port %d, HTTP on port %d", p.socket(), at.HTTPS, at.HTTP))
 		return api.NewServer(service{controller, book}, version(), log).Serve(ctx, p.socket())

@@ -107,11 +107,10 @@ func report(to io.Writer, err error, asJSON bool) {
 		return
 	}
 	message, hint := err.Error(), deploy.HintOf(err)
-	if len(api.Wire(err).Details) > 0 {
-		message = "the configuration is not usable:\n" + message // each mistake begins with its place, as editors find it
-	}
-	if f, ok := errors.AsType[*failure](err); ok {
+	if f, own := errors.AsType[*failure](err); own {
 		hint = f.Hint
+	} else if len(api.Wire(err).Details) > 0 {
+		message = "the configuration is not usable:\n" + message // each mistake begins with its place, as editors find it
 	}
 	first, rest := clauses(clean(message))
 	fmt.Fprintln(to, "lotse: "+first)

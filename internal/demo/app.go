@@ -53,25 +53,27 @@ func (r *repo) create(ctx context.Context, example string) error {
 // leftOut is what a work tree holds beside what is committed.
 var leftOut = []string{".git", "node_modules", "dist", "bin", "data", ".env"}
 
+// copyTree copies what is committed of a work tree, or would be.
 func copyTree(to, from string) error {
-	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(from)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(from, path)
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, rel)
+		target := filepath.Join(to, path)
 		switch {
 		case slices.Contains(leftOut, d.Name()) && d.IsDir():
-			return filepath.SkipDir
+			return fs.SkipDir
 		case slices.Contains(leftOut, d.Name()):
 			return nil
 		case d.IsDir():
 			return os.MkdirAll(target, 0o755)
 		}
-		b, err := os.ReadFile(path)
+		b, err := root.ReadFile(path)
 		if err != nil {
 			return err
 		}

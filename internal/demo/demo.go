@@ -191,7 +191,7 @@ func (p Parts) epilogue(ctx context.Context, c Controller, app *repo, first depl
 	}
 	p.say("\nRollouts, the newest first")
 	for _, r := range history {
-		p.say("  %s  %-9s  release %s  commit %.8s  %s", r.ID, r.Outcome, r.Release.Short(), r.Commit, r.Began.Local().Format(time.DateTime))
+		p.say("  %s  %-9s  release %-12s  commit %.8s  %s", r.ID, r.Outcome, orDash(r.Release.Short()), r.Commit, r.Began.Local().Format(time.DateTime))
 	}
 	p.say("\nLook at it        %s", first.URL)
 	p.say("Trust it          sudo bin/lotse trust --state %s   (or: curl --cacert %s %s)", p.State, file, first.URL)
@@ -199,4 +199,11 @@ func (p Parts) epilogue(ctx context.Context, c Controller, app *repo, first depl
 	p.say("See it            bin/lotse status --state %s", p.State)
 	p.say("Take it away      make demo-down")
 	return nil
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
 }

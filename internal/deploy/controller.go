@@ -244,6 +244,11 @@ func (c *Controller) takeUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for stage, going := range lastOf(rollouts) {
+		if !going {
+			c.freeLease(ctx, stage)
+		}
+	}
 	for _, r := range rollouts {
 		if !r.Outcome.Ended() {
 			c.resume(ctx, r)
@@ -255,6 +260,26 @@ func (c *Controller) takeUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lastOf maps every stage to whether a rollout of it has not ended.
+func lastOf(rollouts []Rollout) map[StageRef]bool {
+	going := map[StageRef]bool{}
+	for _, r := range rollouts {
+		going[r.Stage] = going[r.Stage] || !r.Outcome.Ended()
+	}
+	return going
+}
+
+// freeLease frees the lease that a controller held which died between the last event of a rollout and giving it back.
+func (c *Controller) freeLease(ctx context.Context, stage StageRef) {
+	lease, err := c.Ledger.Acquire(ctx, stage, c.owner("start"), leaseTTL, c.gone)
+	if err == nil {
+		err = c.Ledger.Release(ctx, lease)
+	}
+	if err != nil {
+		c.Log.Warn("a lease could not be freed; it ends by itself", "stage", stage.String(), "error", err)
+	}
 }
 
 // resume takes one rollout up again. What makes that impossible is written as its end.

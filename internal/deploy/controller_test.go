@@ -36,11 +36,11 @@ func TestDeploySettles(t *testing.T) {
 			t.Errorf("after the second deploy runs %v, want %v: the one before stays warm", got, want)
 		}
 		s.leaseIsFree()
-		time.Sleep(4 * time.Minute)
+		pass(4 * time.Minute)
 		if len(s.running()) != 2 {
 			t.Error("the warm release was stopped before its time")
 		}
-		time.Sleep(time.Minute + time.Second)
+		pass(time.Minute + time.Second)
 		if got, want := s.running(), map[string]int{two.ID: 100}; !maps.Equal(got, want) {
 			t.Errorf("after the warm time runs %v, want %v", got, want)
 		}
@@ -148,7 +148,7 @@ func TestMisses(t *testing.T) {
 				if got.Outcome != deploy.Reverted || got.Turned == nil {
 					t.Fatalf("it ended as %+v", got)
 				}
-				if got.Turned.Step != c.step || deploy.ErrorOf(got.Turned.Code) != c.is || !strings.Contains(got.Turned.Why, c.says) {
+				if got.Turned.Step != c.step || !errors.Is(deploy.ErrorOf(got.Turned.Code), c.is) || !strings.Contains(got.Turned.Why, c.says) {
 					t.Errorf("it turned at %q with code %q: %s\nwant %q, %v, saying %q", got.Turned.Step, got.Turned.Code, got.Turned.Why, c.step, c.is, c.says)
 				}
 				if got, want := s.running(), map[string]int{one.ID: 100}; !maps.Equal(got, want) {
@@ -168,7 +168,7 @@ func TestMisses(t *testing.T) {
 func breakAt(step string, after time.Duration) func(*testing.T, *site, string) {
 	return func(t *testing.T, s *site, id string) {
 		s.reaches(id, step)
-		time.Sleep(after)
+		pass(after)
 		if err := s.world.Break("shop", "dev", id, "api", 1, "out of memory"); err != nil {
 			t.Error(err)
 		}
@@ -287,7 +287,7 @@ func TestLostLease(t *testing.T) {
 		if _, err := s.ledger.Acquire(t.Context(), ref, "somebody else", time.Hour, func(string) bool { return true }); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(20 * time.Second)
+		pass(20 * time.Second)
 		synctest.Wait()
 		if got := s.running()[two]; got != 100 {
 			t.Errorf("the loser took the traffic away: %v", s.running())
@@ -310,7 +310,7 @@ func TestJobsRunOnSchedule(t *testing.T) {
 			return nil
 		}
 		one := s.deploy("one")
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if len(ran) != 4 {
 			t.Errorf("it ran %d times in an hour, want 4", len(ran))
 		}

@@ -37,18 +37,18 @@ var errDead = errors.New("this controller is dead")
 var often = map[string]int{"check": 5, "renew": 3, "list": 8}
 
 func (p *points) call(name string, do func() error) error {
-	if p.pass(name, false) {
+	if p.moment(name, false) {
 		return errDead
 	}
 	err := do()
-	if p.pass(name, true) {
+	if p.moment(name, true) {
 		return errDead
 	}
 	return err
 }
 
-// pass counts a moment and reports whether the controller is dead.
-func (p *points) pass(name string, after bool) bool {
+// moment counts a moment and reports whether the controller is dead.
+func (p *points) moment(name string, after bool) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.dead {
@@ -207,7 +207,7 @@ func voyage(t *testing.T, commit string, ill bool, end deploy.Outcome, p *points
 		id, err := s.begin(commit, p)
 		if err == nil && ill {
 			go func() {
-				time.Sleep(35 * time.Second)
+				pass(35 * time.Second)
 				_ = s.world.Break("shop", "dev", id, "api", 0, "out of memory") // it may be gone already
 			}()
 		}

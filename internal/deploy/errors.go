@@ -94,11 +94,11 @@ func (h *hinted) Hint() string { return h.hint }
 
 // HintOf returns the outermost hint of err, or "".
 func HintOf(err error) string {
-	var h interface {
+	type hinting interface {
 		error
 		Hint() string
 	}
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[hinting](err); ok {
 		return h.Hint()
 	}
 	return ""

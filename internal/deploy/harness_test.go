@@ -246,3 +246,8 @@ func steps(r deploy.Rollout) []string {
 	}
 	return names
 }
+
+// pass lets time pass, in the bubble where that takes none.
+func pass(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // every caller is inside synctest, where this is how time passes
+}

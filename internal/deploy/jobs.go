@@ -94,8 +94,7 @@ func (c *Controller) runJob(ctx context.Context, tasks Tasks, r Rollout, j Job) 
 	ended := jobData{Job: j.Name, Took: since(begun)}
 	if err != nil {
 		ended.Why = err.Error()
-		var exit *ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*ExitError](err); ok {
 			ended.Exit = exit.Code
 		}
 		c.Log.Warn("a job failed", "job", j.Name, "stage", r.Stage.String(), "error", err)

@@ -175,7 +175,7 @@ func watch(ctx context.Context, w *walk) error {
 	defer stopWaiting()
 	asked, err := w.askThrough(ctx, w.stage.Watch)
 	evidence := Evidence{Probe: "watch", Figure: fmt.Sprintf("%d answers in %s", asked, since(begun))}
-	if context.Cause(ctx) == errOvertaken {
+	if errors.Is(context.Cause(ctx), errOvertaken) {
 		evidence.Figure += ", ended early by a newer rollout"
 		err = nil
 	}

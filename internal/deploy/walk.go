@@ -56,7 +56,7 @@ func (w *walk) run(ctx context.Context) error {
 		case err == nil:
 		case errors.Is(err, errUnchanged):
 			return w.end(ctx, KindUnchanged)
-		case context.Cause(ctx) == errShutdown, errors.Is(err, ErrFenced):
+		case errors.Is(context.Cause(ctx), errShutdown), errors.Is(err, ErrFenced):
 			return err // not a miss: whoever has the stage now takes the rollout up
 		default:
 			return w.turn(ctx, err, s.name)

@@ -100,7 +100,8 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(a.About)
 	case "get", "/":
-		fmt.Fprintln(w, r.URL.Query().Get("word"))
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprintln(w, r.URL.Query().Get("word")) //nolint:gosec // plain text, and the app under test has no users
 	case "echo":
 		a.echo(w, r)
 	case "slow":
@@ -149,7 +150,7 @@ func (a *App) slow(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
 	const pieces = 20
-	out, body := http.NewResponseController(w), newPattern(size, 0)
+	out, body := http.NewResponseController(w), newPattern(size)
 	for i := range int64(pieces) {
 		if _, err := io.CopyN(w, body, size*(i+1)/pieces-size*i/pieces); err != nil || out.Flush() != nil {
 			return
@@ -172,7 +173,7 @@ func (a *App) socket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	defer conn.CloseNow()
+	defer func() { _ = conn.CloseNow() }()
 	done, told := make(chan struct{}), make(chan struct{})
 	defer func() { close(done); <-told }()
 	go func() {

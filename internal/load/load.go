@@ -145,8 +145,6 @@ func (h *Hammer) Await(ctx context.Context, n int) error {
 
 // client is one of the hammers: once does one request (or holds one connection) and tells the tally.
 type client struct {
-	kind string
-	hold bool // once holds a connection until told to stop, and counts by itself
 	once func(going, alive context.Context)
 	end  func()
 }
@@ -185,7 +183,7 @@ func (h *Hammer) clients() []client {
 	add := func(n int, kind string, fresh bool, once func(*http.Transport, string) func(going, alive context.Context)) {
 		for i := range n {
 			t := h.transport(i%2 == 1 && kind != "socket", fresh)
-			all = append(all, client{kind: kind, once: once(t, kind), end: t.CloseIdleConnections})
+			all = append(all, client{once: once(t, kind), end: t.CloseIdleConnections})
 		}
 	}
 	add(h.plan.Gets, "get", false, h.getter)

@@ -99,7 +99,9 @@ func TestBadAnswersFail(t *testing.T) {
 		handler http.HandlerFunc
 		cause   string
 	}{
-		{"status", load.Plan{Gets: 1}, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway to 10.1.2.3:80", 502) }, "status 502"},
+		{"status", load.Plan{Gets: 1}, func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "bad gateway to 10.1.2.3:80", http.StatusBadGateway)
+		}, "status 502"},
 		{"another's answer", load.Plan{Gets: 1}, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "zero") }, "wrong body"},
 		{"cut answer", load.Plan{Gets: 1}, hijack("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1"), "cut"},
 		{"no answer", load.Plan{Fresh: 1}, hijack(""), "no answer"},
@@ -130,7 +132,7 @@ func TestBadAnswersFail(t *testing.T) {
 				_, _, _ = conn.Read(r.Context())
 			}
 		}, "wrong echo"},
-		{"socket refused", load.Plan{Sockets: 1}, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", 503) }, "status 503"},
+		{"socket refused", load.Plan{Sockets: 1}, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusServiceUnavailable) }, "status 503"},
 		{"event cut", load.Plan{Streams: 1}, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "id: 1\ndata: x\n\nid: 2\nda") }, "event cut"},
 		{"event cut at a line", load.Plan{Streams: 1}, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "id: 1\ndata: x\n\nid: 2\n") }, "event cut"},
 		{"events do not go on", load.Plan{Streams: 1}, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "id: 1\ndata: x\n\n") }, "event lost"},

@@ -26,13 +26,13 @@ func (h *Hammer) getter(t *http.Transport, kind string) func(going, alive contex
 			return
 		}
 		word := strconv.Itoa(n)
-		resp, stop, f := h.ask(alive, a, t, http.MethodGet, "/get?word="+word, nil, h.plan.Timeout)
+		got, f := h.ask(alive, a, t, http.MethodGet, "/get?word="+word, nil, h.plan.Timeout)
 		if f != nil {
 			a.end(f)
 			return
 		}
-		defer stop()
-		body, f := readAll(resp)
+		defer got.close()
+		body, f := got.readAll()
 		if f == nil && string(body) != word+"\n" {
 			f = &failure{"wrong body", clip(string(body))}
 		}
@@ -42,31 +42,31 @@ func (h *Hammer) getter(t *http.Transport, kind string) func(going, alive contex
 
 // any is right when it is 2xx or 3xx and whole.
 func (h *Hammer) any(ctx context.Context, a *attempt, t *http.Transport, path string) *failure {
-	resp, stop, f := h.ask(ctx, a, t, http.MethodGet, path, nil, h.plan.Timeout)
+	got, f := h.ask(ctx, a, t, http.MethodGet, path, nil, h.plan.Timeout)
 	if f != nil {
 		return f
 	}
-	defer stop()
-	_, f = readAll(resp)
+	defer got.close()
+	_, f = got.readAll()
 	return f
 }
 
 func (h *Hammer) uploader(t *http.Transport, kind string) func(going, alive context.Context) {
 	sum := sha256.New()
-	_, _ = io.Copy(sum, newPattern(h.plan.UploadBytes, 0))
+	_, _ = io.Copy(sum, newPattern(h.plan.UploadBytes))
 	want := hex.EncodeToString(sum.Sum(nil))
 	return func(_, alive context.Context) {
 		a := h.tally.begin(kind)
-		body := func() io.Reader { return newPattern(h.plan.UploadBytes, 0) }
-		resp, stop, f := h.ask(alive, a, t, http.MethodPost, "/echo", body, h.plan.Timeout)
+		body := func() io.Reader { return newPattern(h.plan.UploadBytes) }
+		got, f := h.ask(alive, a, t, http.MethodPost, "/echo", body, h.plan.Timeout)
 		if f != nil {
 			a.end(f)
 			return
 		}
-		defer stop()
-		got, f := readAll(resp)
-		if f == nil && string(got) != want+"\n" {
-			f = &failure{"wrong digest", clip(string(got))}
+		defer got.close()
+		sum, f := got.readAll()
+		if f == nil && string(sum) != want+"\n" {
+			f = &failure{"wrong digest", clip(string(sum))}
 		}
 		a.end(f)
 	}
@@ -75,23 +75,23 @@ func (h *Hammer) uploader(t *http.Transport, kind string) func(going, alive cont
 func (h *Hammer) downloader(t *http.Transport, kind string) func(going, alive context.Context) {
 	q := url.Values{"bytes": {strconv.FormatInt(h.plan.DownloadBytes, 10)}, "for": {h.plan.DownloadTime.String()}}
 	sum := sha256.New()
-	_, _ = io.Copy(sum, newPattern(h.plan.DownloadBytes, 0))
+	_, _ = io.Copy(sum, newPattern(h.plan.DownloadBytes))
 	want := hex.EncodeToString(sum.Sum(nil))
 	return func(_, alive context.Context) {
 		a := h.tally.begin(kind)
-		resp, stop, f := h.ask(alive, a, t, http.MethodGet, "/slow?"+q.Encode(), nil, h.plan.DownloadTime+h.plan.Timeout)
+		got, f := h.ask(alive, a, t, http.MethodGet, "/slow?"+q.Encode(), nil, h.plan.DownloadTime+h.plan.Timeout)
 		if f != nil {
 			a.end(f)
 			return
 		}
-		defer stop()
-		got := sha256.New()
-		n, err := io.Copy(got, resp.Body)
+		defer got.close()
+		sum := sha256.New()
+		n, err := io.Copy(sum, got.Body)
 		switch {
 		case err != nil:
 			f = broken(err, "cut")
 			f.example = fmt.Sprintf("%s after %d of %d bytes", f.example, n, h.plan.DownloadBytes)
-		case hex.EncodeToString(got.Sum(nil)) != want:
+		case hex.EncodeToString(sum.Sum(nil)) != want:
 			f = &failure{"wrong digest", fmt.Sprintf("%d of %d bytes", n, h.plan.DownloadBytes)}
 		}
 		a.end(f)
@@ -99,8 +99,8 @@ func (h *Hammer) downloader(t *http.Transport, kind string) func(going, alive co
 }
 
 // ask sends a request and returns the head of its answer, after at most the one retry that RFC 9110 §9.2.2 allows. The
-// transport retries too, so what counts is how often the request was really sent. stop ends the answer and frees its connection.
-func (h *Hammer) ask(ctx context.Context, a *attempt, t http.RoundTripper, method, path string, body func() io.Reader, timeout time.Duration, headers ...string) (*http.Response, func(), *failure) {
+// transport retries too, so what counts is how often the request was really sent. The caller closes the answer.
+func (h *Hammer) ask(ctx context.Context, a *attempt, t http.RoundTripper, method, path string, body func() io.Reader, timeout time.Duration, headers ...string) (*answer, *failure) {
 	var sent atomic.Int32
 	trace := &httptrace.ClientTrace{WroteHeaders: func() { sent.Add(1) }}
 	for try := 1; ; try++ {
@@ -108,7 +108,7 @@ func (h *Hammer) ask(ctx context.Context, a *attempt, t http.RoundTripper, metho
 		req, err := h.request(httptrace.WithClientTrace(ctx, trace), method, path, body, headers)
 		if err != nil {
 			cancel()
-			return nil, nil, &failure{"bad plan", err.Error()}
+			return nil, &failure{"bad plan", err.Error()}
 		}
 		resp, err := t.RoundTrip(req)
 		a.retried = max(int(sent.Load()), try) - 1
@@ -116,20 +116,20 @@ func (h *Hammer) ask(ctx context.Context, a *attempt, t http.RoundTripper, metho
 			if f := refused(resp); f != nil {
 				resp.Body.Close()
 				cancel()
-				return nil, nil, f
+				return nil, f
 			}
 			a.served(resp.Header.Get(ReleaseHeader))
-			return resp, func() { resp.Body.Close(); cancel() }, nil
+			return &answer{resp, cancel}, nil
 		}
 		if err == nil {
 			resp.Body.Close()
 			cancel()
-			return nil, nil, &failure{"sent too often", fmt.Sprintf("sent %d times", sent.Load())}
+			return nil, &failure{"sent too often", fmt.Sprintf("sent %d times", sent.Load())}
 		}
 		late := ctx.Err() != nil
 		cancel()
 		if late || method != http.MethodGet || try > 1 || sent.Load() > 1 {
-			return nil, nil, broken(err, "no answer")
+			return nil, broken(err, "no answer")
 		}
 	}
 }
@@ -162,8 +162,20 @@ func refused(resp *http.Response) *failure {
 	return &failure{fmt.Sprintf("status %d", resp.StatusCode), clip(string(body))}
 }
 
-func readAll(resp *http.Response) ([]byte, *failure) {
-	body, err := io.ReadAll(resp.Body)
+// answer is one that has begun well.
+type answer struct {
+	*http.Response
+	cancel context.CancelFunc
+}
+
+// close frees the connection. What was not read is lost.
+func (a *answer) close() {
+	a.Body.Close()
+	a.cancel()
+}
+
+func (a *answer) readAll() ([]byte, *failure) {
+	body, err := io.ReadAll(a.Body)
 	if err != nil {
 		return nil, broken(err, "cut")
 	}
@@ -173,7 +185,7 @@ func readAll(resp *http.Response) ([]byte, *failure) {
 // pattern is a stream of bytes that both sides can compute. No two kilobytes of it are alike, so a lost or doubled piece shows.
 type pattern struct{ at, end int64 }
 
-func newPattern(size, from int64) *pattern { return &pattern{at: from, end: size} }
+func newPattern(size int64) *pattern { return &pattern{end: size} }
 
 func (p *pattern) Read(b []byte) (int, error) {
 	if p.at >= p.end {

@@ -24,7 +24,7 @@ func (h *Hammer) socketeer(t *http.Transport, kind string) func(going, alive con
 		if f != nil {
 			return
 		}
-		defer conn.CloseNow()
+		defer func() { _ = conn.CloseNow() }()
 		for n, since := 0, time.Now(); ; n++ {
 			a := h.tally.begin(kind)
 			a.from = since // a kill may have hit the connection while it was idle
@@ -54,7 +54,7 @@ func (h *Hammer) socketeer(t *http.Transport, kind string) func(going, alive con
 func (h *Hammer) dialSocket(ctx context.Context, a *attempt, t *http.Transport) (*websocket.Conn, *failure) {
 	for try := 1; ; try++ {
 		ctx, cancel := context.WithTimeout(ctx, h.plan.Timeout)
-		conn, resp, err := websocket.Dial(ctx, h.plan.URL+"/socket", &websocket.DialOptions{HTTPClient: &http.Client{Transport: t}})
+		conn, resp, err := websocket.Dial(ctx, h.plan.URL+"/socket", &websocket.DialOptions{HTTPClient: &http.Client{Transport: t}}) //nolint:bodyclose // the websocket owns it
 		cancel()
 		a.retried = try - 1
 		switch {
@@ -108,29 +108,29 @@ func (h *Hammer) streamer(t *http.Transport, kind string) func(going, alive cont
 	return func(going, alive context.Context) {
 		a := h.tally.begin(kind)
 		forever := 24 * time.Hour
-		resp, stop, f := h.ask(alive, a, t, http.MethodGet, "/events", nil, forever, "Accept", "text/event-stream", "Last-Event-ID", strconv.Itoa(last))
+		got, f := h.ask(alive, a, t, http.MethodGet, "/events", nil, forever, "Accept", "text/event-stream", "Last-Event-ID", strconv.Itoa(last))
 		if f != nil {
 			a.end(f)
 			return
 		}
-		defer stop()
+		defer got.close()
 		a.end(nil)
 		read := make(chan struct{})
 		go func() { // the only way to leave a stream that is silent
 			select {
 			case <-going.Done():
-				stop()
+				got.close()
 			case <-read:
 			}
 		}()
 		defer close(read)
-		last = h.readEvents(going, resp, kind, last)
+		last = h.readEvents(going, got, kind, last)
 	}
 }
 
 // readEvents counts the events of one connection and returns the last id.
-func (h *Hammer) readEvents(going context.Context, resp *http.Response, kind string, last int) int {
-	in := bufio.NewReader(resp.Body)
+func (h *Hammer) readEvents(going context.Context, got *answer, kind string, last int) int {
+	in := bufio.NewReader(got.Body)
 	a := h.tally.begin(kind)
 	for {
 		event, err := readEvent(in)

@@ -61,9 +61,15 @@ var causes = []likely{
 // What a terminal would show in colour (ECMA-48 CSI sequences).
 var colours = regexp.MustCompile("\x1b\\[[0-9;:?]*[ -/]*[@-~]")
 
+// dash looks through PATH and ends with the error of the last folder that it may not enter, but with the code of "not found".
+var hidden = regexp.MustCompile(`(?m)^(?:sh|/bin/sh|dash): (?:line )?\d+: ([^\s:/]+): Permission denied$`)
+
 // likelyCause says in a sentence why a command probably failed. It never claims to know: how it ended is part of it.
 func likelyCause(exit process.Exit, lines []string) string {
 	text := colours.ReplaceAllString(strings.Join(lines, "\n"), "")
+	if at := hidden.FindStringSubmatch(text); at != nil && exit.Code == 127 {
+		return fmt.Sprintf("the program %s is not installed, or only in a folder of PATH that the user of steps may not enter (%v)", at[1], exit)
+	}
 	for _, c := range causes {
 		at := c.match.FindStringSubmatch(text)
 		if at == nil {

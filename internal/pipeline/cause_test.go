@@ -33,6 +33,7 @@ func TestLikelyCause(t *testing.T) {
 		"yarn1-script":  {process.Exit{Code: 1}, "package.json has no script nope (exit code 1)"},
 		"yarn4-script":  {process.Exit{Code: 1}, "package.json has no script nope (exit code 1)"},
 		"sh-127":        {process.Exit{Code: 127}, "the program nosuchtool is not installed, or not in PATH (exit code 127)"},
+		"sh-127-root":   {process.Exit{Code: 127}, "the program nosuchtool is not installed, or only in a folder of PATH that the user of steps may not enter (exit code 127)"},
 		"sh-126":        {process.Exit{Code: 126}, "/src/noexec.sh may not be run: it is not executable, or its folder may not be entered (exit code 126)"},
 		"node-module":   {process.Exit{Code: 1}, "the module nosuchpkg is not installed: is it in package.json, and does the step need the one that installs? (exit code 1)"},
 		"node-require":  {process.Exit{Code: 1}, "the module nosuchpkg is not installed: is it in package.json, and does the step need the one that installs? (exit code 1)"},

@@ -286,10 +286,15 @@ func (w *walk) refused(s *step, err error) string {
 	return ""
 }
 
-// instead says what lies where p should be.
+// instead says what lies where p should be. It follows no link out of the checkout.
 func (w *walk) instead(p string) string {
+	root, err := os.OpenRoot(w.slot.src())
+	if err != nil {
+		return err.Error()
+	}
+	defer root.Close()
 	for dir := path.Dir(p); ; dir = path.Dir(dir) {
-		list, err := os.ReadDir(filepath.Join(w.slot.src(), filepath.FromSlash(dir)))
+		list, err := fs.ReadDir(root.FS(), dir)
 		if err != nil && dir != "." {
 			continue
 		}

@@ -147,16 +147,16 @@ func settings() []deploy.Setting {
 	}
 }
 
-// start brings a good release up, or ends the clause.
-func (b *bench) start(t T, e deploy.Engine, fence deploy.Fence, stage int, id string, instances int) deploy.Release {
+// start brings a good release up on the first stage, or ends the clause.
+func (b *bench) start(t T, e deploy.Engine, fence deploy.Fence, id string, instances int) deploy.Release {
 	t.Helper()
-	return b.startKind(t, e, fence, stage, id, Good, instances)
+	return b.startKind(t, e, fence, id, Good, instances)
 }
 
-func (b *bench) startKind(t T, e deploy.Engine, fence deploy.Fence, stage int, id string, kind Kind, instances int) deploy.Release {
+func (b *bench) startKind(t T, e deploy.Engine, fence deploy.Fence, id string, kind Kind, instances int) deploy.Release {
 	t.Helper()
 	r := b.Release(t, kind, id, instances)
-	if err := e.Start(within(t, patience), fence, b.order(stage, id, r)); err != nil {
+	if err := e.Start(within(t, patience), fence, b.order(0, id, r)); err != nil {
 		t.Fatalf("start %s: %v", id, err)
 	}
 	return r

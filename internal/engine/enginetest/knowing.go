@@ -23,8 +23,8 @@ func listFresh(t T, b *bench) {
 	old := b.Previous(t, b.Stages[0])
 	e := b.Open(t, b.Stages[0])
 	one, gone := tag("one"), tag("gone")
-	r := b.start(t, e, 1, 0, one, 2)
-	b.start(t, e, 1, 0, gone, 1)
+	r := b.start(t, e, 1, one, 2)
+	b.start(t, e, 1, gone, 1)
 	b.stop(t, e, 1, gone, time.Second)
 
 	fresh := b.Open(t, b.Stages[0])
@@ -170,7 +170,7 @@ func forms(value string) map[string]string {
 func errorsAnswer(t T, b *bench) {
 	e := b.Open(t, b.Stages[0])
 	id := tag("errors")
-	b.start(t, e, 4, 0, id, 1)
+	b.start(t, e, 4, id, 1)
 	b.shift(t, e, 4, id, 100)
 	crash := tag("crash")
 	heal := b.Break(t, b.Stages[0], id, "web", 0)
@@ -237,7 +237,7 @@ func (b *bench) duringOutage(t T, e deploy.Engine, id string) {
 func tenCallers(t T, b *bench) {
 	e := b.Open(t, b.Stages[0])
 	base := tag("base")
-	r := b.start(t, e, 1, 0, base, 1)
+	r := b.start(t, e, 1, base, 1)
 	b.shift(t, e, 1, base, 100)
 	shared := tag("shared")
 	order := b.order(0, shared, b.Release(t, Good, shared, 2))

@@ -107,6 +107,7 @@ func release(w *memory.World, kind enginetest.Kind, tag string, instances int) d
 	r := deploy.Release{ID: deploy.Digest(fmt.Sprintf("sha256:%x", sum)), Manifest: m}
 	b := memory.Behaviour{Prints: []string{"app starts in mode " + string(kind)}}
 	switch kind {
+	case enginetest.Good, enginetest.Rude: // there is no process that could be rude
 	case enginetest.Crash:
 		b.Cause = "ended with exit code 3 after 0.1 s"
 	case enginetest.Hang:

@@ -36,7 +36,7 @@ func (b *bench) boots(t T, e deploy.Engine, stage int, id string, instances int)
 func startTwice(t T, b *bench) {
 	e := b.Open(t, b.Stages[0])
 	id := tag("twice")
-	r := b.start(t, e, 1, 0, id, 2)
+	r := b.start(t, e, 1, id, 2)
 	first := b.boots(t, e, 0, id, 2)
 	if len(first) != 2 {
 		t.Fatalf("%d instances answer, want 2", len(first))
@@ -80,7 +80,7 @@ func cancelledStart(t T, b *bench) {
 		}
 		b.clean(t, e, 0)
 	}
-	b.start(t, e, 1, 0, id, 1) // and the id is free again
+	b.start(t, e, 1, id, 1) // and the id is free again
 	b.clean(t, e, 0, id)
 }
 
@@ -89,7 +89,7 @@ func cancelledStart(t T, b *bench) {
 func cannotRun(t T, b *bench) {
 	e := b.Open(t, b.Stages[0])
 	beside := tag("beside")
-	b.start(t, e, 1, 0, beside, 1)
+	b.start(t, e, 1, beside, 1)
 	b.shift(t, e, 1, beside, 100)
 	for _, kind := range []Kind{Crash, Hang, WrongPort, Unhealthy} {
 		id := tag(string(kind))
@@ -122,7 +122,7 @@ func cannotRun(t T, b *bench) {
 func checkNames(t T, b *bench) {
 	e := b.Open(t, b.Stages[0])
 	id := tag("check")
-	b.start(t, e, 1, 0, id, 2)
+	b.start(t, e, 1, id, 2)
 	if err := e.Check(within(t, patience), id); err != nil {
 		t.Errorf("check of a good release: %v", err)
 	}

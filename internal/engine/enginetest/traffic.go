@@ -40,11 +40,11 @@ func (b *bench) await(t T, h *load.Hammer, answers int) {
 func shiftUnderLoad(t T, b *bench) {
 	e := b.Open(t, b.Stages[0])
 	one, two := tag("one"), tag("two")
-	b.start(t, e, 1, 0, one, 2)
+	b.start(t, e, 1, one, 2)
 	b.shift(t, e, 1, one, 100)
 	h := b.hammer(t, 0)
 	b.await(t, h, 40)
-	b.start(t, e, 2, 0, two, 2)
+	b.start(t, e, 2, two, 2)
 	steps := []int{5, 50, 100, 0, 100}
 	if !e.Facts().Shares {
 		steps = []int{100, 0, 100}
@@ -139,12 +139,12 @@ func (b *bench) whoBy(t T, stage int, tr *http.Transport) (int, string) {
 func shiftRefused(t T, b *bench) {
 	e := b.Open(t, b.Stages[0])
 	one, two := tag("one"), tag("two")
-	b.start(t, e, 5, 0, one, 1)
+	b.start(t, e, 5, one, 1)
 	if err := e.Shift(within(t, patience), 5, one, 40); e.Facts().Shares && !errors.Is(err, deploy.ErrUnsupported) {
 		t.Errorf("a part of the traffic when nobody can take the rest: %v", err)
 	}
 	b.shift(t, e, 5, one, 100)
-	b.start(t, e, 7, 0, two, 2)
+	b.start(t, e, 7, two, 2)
 	before := b.list(t, e)
 	same := func(what string, err error, want error) {
 		t.Helper()
@@ -183,9 +183,9 @@ func shiftRefused(t T, b *bench) {
 func stopDrains(t T, b *bench) {
 	e := b.Open(t, b.Stages[0])
 	one, two := tag("one"), tag("two")
-	b.startKind(t, e, 1, 0, one, Rude, 1) // it is the engine that must drain, not the app
+	b.startKind(t, e, 1, one, Rude, 1) // it is the engine that must drain, not the app
 	b.shift(t, e, 1, one, 100)
-	b.start(t, e, 1, 0, two, 1)
+	b.start(t, e, 1, two, 1)
 	const slow = 1200 * time.Millisecond
 	flight := b.takeOff(t, 0, slow)
 	b.shift(t, e, 1, two, 100)
@@ -257,7 +257,7 @@ func (b *bench) download(t T, stage int, over time.Duration) (whole func() error
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	resp, err := client.Do(req)
+	resp, err := client.Do(req) //nolint:bodyclose // the goroutine that reads it closes it
 	if err != nil {
 		t.Fatalf("begin a download: %v", err)
 	}
@@ -280,13 +280,13 @@ func (b *bench) socket(t T, stage int) <-chan error {
 	t.Helper()
 	client, url := b.client(stage)
 	ctx := within(t, patience)
-	conn, _, err := websocket.Dial(ctx, url+"/socket", &websocket.DialOptions{HTTPClient: client})
+	conn, _, err := websocket.Dial(ctx, url+"/socket", &websocket.DialOptions{HTTPClient: client}) //nolint:bodyclose // the websocket owns it
 	if err != nil {
 		t.Fatalf("open a websocket: %v", err)
 	}
 	ended := make(chan error, 1)
 	go func() {
-		defer conn.CloseNow()
+		defer func() { _ = conn.CloseNow() }()
 		_, _, err := conn.Read(ctx)
 		if code := websocket.CloseStatus(err); code == websocket.StatusGoingAway || code == websocket.StatusServiceRestart {
 			err = nil
@@ -303,7 +303,7 @@ func (b *bench) events(t T, stage int) <-chan error {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	resp, err := client.Do(req)
+	resp, err := client.Do(req) //nolint:bodyclose // the goroutine that reads it closes it
 	if err != nil {
 		t.Fatalf("open an event stream: %v", err)
 	}

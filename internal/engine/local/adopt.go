@@ -3,6 +3,7 @@ package local
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
@@ -55,11 +56,7 @@ func (e *Engine) Run(ctx context.Context) error {
 func (e *Engine) remembered() map[string]deploy.Order {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all := make(map[string]deploy.Order, len(e.orders))
-	for id, o := range e.orders {
-		all[id] = o
-	}
-	return all
+	return maps.Clone(e.orders)
 }
 
 // mend gives the instances of one rollout their keepers back. Whoever stops the rollout meanwhile holds its lock.

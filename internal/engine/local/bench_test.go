@@ -400,7 +400,7 @@ func (m *machine) written(t enginetest.T) string {
 	all.WriteString(m.log.String())
 	err := filepath.WalkDir(m.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			return nil // what goes away meanwhile
+			return nil //nolint:nilerr // what goes away meanwhile
 		}
 		fmt.Fprintln(&all, path)
 		if d.Type().IsRegular() && !slices.Contains([]string{"app"}, d.Name()) && !strings.Contains(path, "/depot/") {

@@ -44,15 +44,11 @@ type health struct {
 
 // health asks all instances at once.
 func (e *Engine) health(ctx context.Context, n *note) []health {
-	host := ""
-	if s, err := e.readStage(); err == nil && len(s.Hosts) > 0 {
-		host = s.Hosts[len(s.Hosts)-1]
-	}
 	all := e.instances(n)
 	answers := make([]health, len(all))
 	var asking sync.WaitGroup
 	for at, i := range all {
-		asking.Go(func() { answers[at] = e.healthOf(ctx, i, host) })
+		asking.Go(func() { answers[at] = e.healthOf(ctx, i, n.Host) })
 	}
 	asking.Wait()
 	return answers
@@ -74,7 +70,7 @@ func (e *Engine) healthOf(ctx context.Context, i instance, host string) health {
 
 // masked hides what an app says of its settings in its answers, as far as we know them.
 func (e *Engine) masked(rollout string, err error) error {
-	var bad *badAnswer
+	var bad *answerError
 	if !errors.As(err, &bad) {
 		return err
 	}
@@ -85,7 +81,7 @@ func (e *Engine) masked(rollout string, err error) error {
 	if known {
 		line = process.NewMask(values(order.Settings)).String(bad.line)
 	}
-	return &badAnswer{path: bad.path, status: bad.status, line: line}
+	return &answerError{path: bad.path, status: bad.status, line: line}
 }
 
 // Reach implements deploy.Engine. The way is through the proxy, so that files, headers and routes are the real ones.

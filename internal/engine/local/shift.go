@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,7 +78,7 @@ func (e *Engine) publish(ctx context.Context, fence deploy.Fence, choose func(no
 		return err
 	}
 	return e.changeStage(context.WithoutCancel(ctx), func(s *stage) error {
-		s.Shares, s.Last = next, lastOf(now, next, s.Last)
+		s.Shares, s.Last, s.Hosts = next, lastOf(now, next, s.Last), site.Hosts
 		return nil
 	})
 }
@@ -114,15 +115,10 @@ func (e *Engine) shares(ctx context.Context) (map[string]int, error) {
 	return shares, nil
 }
 
-// site is the proxy's table: every rollout that is up, with its share.
+// site is the proxy's table: every rollout that is up, with its share, and the hosts of all of them, since a stage's URL may
+// change from one rollout to the next.
 func (e *Engine) site(s stage, fence deploy.Fence, shares map[string]int) (proxy.Site, error) {
-	site := proxy.Site{Key: e.key(), Fence: int64(fence), Hosts: s.Hosts, Redirects: map[string]string{}, Drain: s.Drain}
-	for host, to := range s.Redirects {
-		site.Redirects[host] = to
-	}
-	for _, h := range s.Hosts {
-		delete(site.Redirects, h)
-	}
+	site := proxy.Site{Key: e.key(), Fence: int64(fence), Redirects: map[string]string{}}
 	notes, err := e.notes()
 	if err != nil {
 		return site, err
@@ -131,8 +127,19 @@ func (e *Engine) site(s stage, fence deploy.Fence, shares map[string]int) (proxy
 	for _, n := range notes {
 		if n.Phase == up {
 			there[n.Rollout] = true
+			if n.Host != "" && !slices.Contains(site.Hosts, n.Host) {
+				site.Hosts = append(site.Hosts, n.Host)
+			}
+			maps.Copy(site.Redirects, n.Redirects)
+			site.Drain = max(site.Drain, n.Drain)
 			site.Releases = append(site.Releases, proxy.Release{ID: n.Rollout, Label: n.Release.Short(), Share: shares[n.Rollout], Routes: e.routes(n)})
 		}
+	}
+	if len(site.Hosts) == 0 {
+		site.Hosts = s.Hosts
+	}
+	for _, h := range site.Hosts {
+		delete(site.Redirects, h)
 	}
 	for id, share := range shares {
 		if share > 0 && !there[id] {
@@ -178,13 +185,9 @@ func (e *Engine) verify(ctx context.Context, n *note, share int) error {
 	if share == 0 || len(routes) == 0 {
 		return nil
 	}
-	s, err := e.readStage()
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout+5*time.Second)
 	defer cancel()
-	url := "https://" + s.Hosts[len(s.Hosts)-1] + cmp.Or(routes[0].Health, routes[0].Prefix)
+	url := "https://" + n.Host + cmp.Or(routes[0].Health, routes[0].Prefix)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err

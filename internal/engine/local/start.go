@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,7 +39,10 @@ func (e *Engine) start(ctx context.Context, fence deploy.Fence, order deploy.Ord
 		return err
 	case n == nil:
 		n = &note{Format: format, Rollout: order.Rollout, Release: order.Release.ID, Phase: starting, Since: e.Clock().UTC(),
-			Services: order.Release.Manifest.Services}
+			Services: order.Release.Manifest.Services, Drain: order.Stage.Drain}
+		if n.Host, n.Redirects, err = hostsOf(order.Stage, e.Port); err != nil {
+			return err
+		}
 	case n.Phase == up:
 		return e.takeUp(ctx, n, order)
 	case n.Phase == stopping:
@@ -89,10 +90,6 @@ func (e *Engine) abort(rollout string) {
 
 // bringUp does what a Start does: files, processes, their first answers, and a place in the proxy's table without traffic.
 func (e *Engine) bringUp(ctx context.Context, fence deploy.Fence, n *note, order deploy.Order) error {
-	host, redirects, err := hostsOf(order.Stage, e.Port)
-	if err != nil {
-		return err
-	}
 	if err := e.writeNote(n); err != nil {
 		return err
 	}
@@ -103,20 +100,6 @@ func (e *Engine) bringUp(ctx context.Context, fence deploy.Fence, n *note, order
 		return err
 	}
 	if err := e.launchAll(ctx, n, order); err != nil {
-		return err
-	}
-	err = e.changeStage(ctx, func(s *stage) error {
-		if !slices.Contains(s.Hosts, host) {
-			s.Hosts = append(s.Hosts, host)
-		}
-		if len(redirects) > 0 && s.Redirects == nil {
-			s.Redirects = map[string]string{}
-		}
-		maps.Copy(s.Redirects, redirects)
-		s.Drain = order.Stage.Drain
-		return nil
-	})
-	if err != nil {
 		return err
 	}
 	n.Phase = up
@@ -149,8 +132,8 @@ func (e *Engine) launchAll(ctx context.Context, n *note, order deploy.Order) err
 	for _, i := range e.instances(n) {
 		group.Go(func() error {
 			for try := 1; ; try++ {
-				err := e.launch(ctx, i, order)
-				var taken portTaken
+				err := e.launch(ctx, i, n.Host, order)
+				var taken portTakenError
 				if !errors.As(err, &taken) {
 					return err
 				}
@@ -167,17 +150,13 @@ func (e *Engine) launchAll(ctx context.Context, n *note, order deploy.Order) err
 }
 
 // launch starts one instance and waits for its first answer.
-func (e *Engine) launch(ctx context.Context, i instance, order deploy.Order) error {
+func (e *Engine) launch(ctx context.Context, i instance, host string, order deploy.Order) error {
 	if err := e.makeHome(e.home(i)); err != nil {
 		return err
 	}
 	begun := time.Now()
 	if err := e.keep(ctx, i, order); err != nil {
 		return cannotStart(i, err)
-	}
-	host, _, err := hostsOf(order.Stage, e.Port)
-	if err != nil {
-		return err
 	}
 	w := waiting{engine: e, instance: i, host: host, begun: begun, limit: startTime(i.service),
 		mask: process.NewMask(values(order.Settings))}

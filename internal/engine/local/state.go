@@ -19,13 +19,11 @@ import (
 
 // stage is stage.json.
 type stage struct {
-	Format    int               `json:"format"` // 1
-	Fence     deploy.Fence      `json:"fence"`
-	Hosts     []string          `json:"hosts"`
-	Redirects map[string]string `json:"redirects,omitempty"`
-	Drain     time.Duration     `json:"drain,omitempty"`
-	Shares    map[string]int    `json:"shares,omitempty"` // as last given to the proxy
-	Last      string            `json:"last,omitempty"`   // who had traffic before those who have it now
+	Format int            `json:"format"` // 1
+	Fence  deploy.Fence   `json:"fence"`
+	Hosts  []string       `json:"hosts,omitempty"`  // as last given to the proxy: they answer 503 while nothing is up
+	Shares map[string]int `json:"shares,omitempty"` // as last given to the proxy
+	Last   string         `json:"last,omitempty"`   // who had traffic before those who have it now
 }
 
 // phase is where a rollout stands.
@@ -47,6 +45,10 @@ type note struct {
 	Since    time.Time        `json:"since"`
 	Services []deploy.Service `json:"services"`
 	Ports    map[string][]int `json:"ports,omitempty"` // by service, one for each instance; none for workers
+
+	Host      string            `json:"host"`                // real host name of the stage when it was started
+	Redirects map[string]string `json:"redirects,omitempty"` // hosts that are sent there
+	Drain     time.Duration     `json:"drain,omitempty"`     // what the end of the whole proxy gives requests; 0: its default
 }
 
 const format = 1

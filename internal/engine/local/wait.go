@@ -22,8 +22,8 @@ const (
 	askEvery    = 50 * time.Millisecond
 )
 
-// portTaken is why an instance has ended that found somebody else on its port.
-type portTaken struct{ *deploy.StartError }
+// portTakenError is why an instance has ended that found somebody else on its port.
+type portTakenError struct{ *deploy.StartError }
 
 // waiting is the time between the start of an instance and its first answer.
 type waiting struct {
@@ -91,7 +91,7 @@ func (w *waiting) ended(s process.Status) error {
 	}
 	failed := w.fail(cause)
 	if w.instance.port != 0 && saysPortTaken(failed.Tail) {
-		return portTaken{failed}
+		return portTakenError{failed}
 	}
 	return failed
 }
@@ -135,7 +135,7 @@ func (w *waiting) late() string {
 }
 
 func (w *waiting) explain() string {
-	var bad *badAnswer
+	var bad *answerError
 	if errors.As(w.last, &bad) {
 		return w.mask.String(bad.Error())
 	}
@@ -153,13 +153,13 @@ func cannotStart(i instance, err error) error {
 	return &deploy.StartError{Service: i.service.Name, Instance: i.number, Cause: err.Error()}
 }
 
-// badAnswer is a health path that does not answer 2xx.
-type badAnswer struct {
+// answerError is a health path that does not answer 2xx.
+type answerError struct {
 	path, line string
 	status     int
 }
 
-func (b *badAnswer) Error() string {
+func (b *answerError) Error() string {
 	text := fmt.Sprintf("answers %s with %d", b.path, b.status)
 	if b.line != "" {
 		text += ": " + b.line
@@ -186,7 +186,7 @@ func (e *Engine) ask(ctx context.Context, i instance, host string, s process.Sta
 	} else {
 		err = get(ctx, i, host)
 	}
-	var bad *badAnswer
+	var bad *answerError
 	switch {
 	case err == nil:
 		return nil
@@ -230,5 +230,5 @@ func get(ctx context.Context, i instance, host string) error {
 	}
 	line, _, _ := strings.Cut(strings.TrimSpace(string(body)), "\n")
 	line = strings.ToValidUTF8(line[:min(len(line), 200)], "")
-	return &badAnswer{path: i.service.Health, status: resp.StatusCode, line: line}
+	return &answerError{path: i.service.Health, status: resp.StatusCode, line: line}
 }

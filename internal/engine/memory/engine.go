@@ -175,24 +175,23 @@ func (e *Engine) Check(ctx context.Context, rollout string) error {
 	return e.meet(ctx, Check, func(context.Context) error {
 		e.world.mu.Lock()
 		defer e.world.mu.Unlock()
-		_, err := e.here().well(rollout)
-		return err
+		return e.here().well(rollout)
 	})
 }
 
-// well returns a rollout whose instances all answer.
-func (s *stage) well(id string) (*rollout, error) {
+// well is nil when all instances of a rollout answer.
+func (s *stage) well(id string) error {
 	r := s.rollouts[id]
 	if r == nil {
-		return nil, fmt.Errorf("%w: %s", deploy.ErrUnknown, id)
+		return fmt.Errorf("%w: %s", deploy.ErrUnknown, id)
 	}
 	if !r.ready {
-		return r, &deploy.CheckError{Cause: "is still starting"}
+		return &deploy.CheckError{Cause: "is still starting"}
 	}
 	if i := r.sick(); i != nil {
-		return r, &deploy.CheckError{Service: i.service, Instance: i.number, Cause: r.masked(i.broken)}
+		return &deploy.CheckError{Service: i.service, Instance: i.number, Cause: r.masked(i.broken)}
 	}
-	return r, nil
+	return nil
 }
 
 // Reach implements deploy.Engine.
@@ -221,7 +220,7 @@ func (e *Engine) Shift(ctx context.Context, fence deploy.Fence, rollout string, 
 			return err
 		}
 		// A release that is sick must still be able to lose its traffic.
-		if _, err := s.well(rollout); err != nil && (share > 0 || errors.Is(err, deploy.ErrUnknown)) {
+		if err := s.well(rollout); err != nil && (share > 0 || errors.Is(err, deploy.ErrUnknown)) {
 			return err
 		}
 		if e.world.noShares && share > 0 && share < 100 {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 )
@@ -35,7 +36,7 @@ func (f *front) listen(w *World) {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	f.server = &http.Server{Handler: w, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0),
+	f.server = &http.Server{Handler: w, ReadHeaderTimeout: time.Minute, Protocols: &protocols, ErrorLog: log.New(io.Discard, "", 0),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if p, ok := c.(*pipe); ok && p.reach != nil {
 				return context.WithValue(ctx, reachKey{}, p.reach)

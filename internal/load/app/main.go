@@ -25,10 +25,10 @@ func main() {
 	if len(os.Args) > 1 {
 		mode = os.Args[1]
 	}
-	fmt.Printf("app starts in mode %s\n", mode)
+	fmt.Fprintf(os.Stdout, "app starts in mode %s\n", mode)
 	if err := run(mode); err != nil {
 		fmt.Fprintln(os.Stderr, "app:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // this is main
 	}
 }
 
@@ -44,7 +44,7 @@ func run(mode string) error {
 	switch mode {
 	case "crash":
 		fmt.Fprintln(os.Stderr, "cannot find the module that it needs")
-		os.Exit(3)
+		os.Exit(3) //nolint:forbidigo // as a program that crashes
 	case "hang": // listens and never answers
 		l, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), port))
 		if err != nil {
@@ -75,11 +75,11 @@ func run(mode string) error {
 	case "tell", "tellcrash": // prints every setting that a test calls a secret
 		tell()
 		if mode == "tellcrash" {
-			os.Exit(3)
+			os.Exit(3) //nolint:forbidigo // as a program that crashes
 		}
 	case "chatty":
 		for i := range 200_000 {
-			fmt.Printf("line %d %s\n", i, strings.Repeat("x", 80))
+			fmt.Fprintf(os.Stdout, "line %d %s\n", i, strings.Repeat("x", 80))
 		}
 	case "refusing": // finds its port taken the first time
 		if err := os.Mkdir(os.Getenv("HOME")+"/refused", 0o700); err == nil {
@@ -92,7 +92,7 @@ func run(mode string) error {
 func tell() {
 	for _, v := range os.Environ() {
 		if strings.HasPrefix(v, "SECRET") {
-			fmt.Println("connecting with", v)
+			fmt.Fprintln(os.Stdout, "connecting with", v)
 			fmt.Fprintln(os.Stderr, "error: could not log in as", v)
 		}
 	}
@@ -103,7 +103,7 @@ func serve(ctx context.Context, app *load.App, addr string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("app listens")
+	fmt.Fprintln(os.Stdout, "app listens")
 	server := &http.Server{Handler: app, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
