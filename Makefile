@@ -29,7 +29,7 @@ test: ## all tests, with what they need installed
 	@scripts/needs test
 	go test -race -timeout 25m ./...
 	cd examples/whatsgonow && go test -race ./...
-	cd examples/whatsgonow/web && npm ci --no-audit --no-fund && npm test
+	cd examples/whatsgonow/web && npm ci --no-audit --no-fund && npm run lint && npx tsc --noEmit && npm test
 
 lint: ## what a reader should not have to say
 	@scripts/lint.sh

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -9,8 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // running is one process of a machine, and what it is: "controller", "proxy", "keeper X", "instance X" or "other".
@@ -145,18 +147,35 @@ func (m *machine) pidOf(is string) int {
 	return found[0]
 }
 
-// kill ends one process without warning and returns when the kernel has ended it.
+// kill ends one process without warning and returns when the kernel has closed all that it had open: only then is its pidfd
+// readable (pidfd_open(2)).
 func (m *machine) kill(is string) {
 	m.t.Helper()
 	if is == "controller" {
 		m.killController()
 		return
 	}
-	pid := m.pidOf(is)
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	m.end(running{m.pidOf(is), is})
+}
+
+// end does that to a process that may be gone already.
+func (m *machine) end(p running) {
+	m.t.Helper()
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return
+	}
+	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.await(is+" is dead", 10*time.Second, func() bool { return m.identify("/proc/"+strconv.Itoa(pid)) != is })
+	defer unix.Close(fd)
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		m.t.Fatal(err)
+	}
+	m.await(p.is+" is dead", 10*time.Second, func() bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n == 1 && err == nil
+	})
 }
 
 // instances are the names of what runs of the app now, in order.

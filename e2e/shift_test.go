@@ -1,7 +1,11 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -106,4 +110,42 @@ func (m *machine) shifts(stage string, deploys int) load.Report {
 		m.more(h, 50)
 	}
 	return h.Stop()
+}
+
+// A release that is warm no more is drained like any other: a download that outlasts the warm time is not cut. And who deploys
+// meanwhile does not find the stage busy.
+func TestWarmReleaseIsDrained(t *testing.T) {
+	m := newMachine(t)
+	const warm = "watch: 500ms, stable: 500ms, warm: 500ms, drain: 20s"
+	repo := m.repository(map[string]string{"lotse.yaml": m.appFile("bin/app good", 1, warm), "release.txt": "0\n"})
+	m.must(repo, "deploy")
+	plan := m.everyKind()
+	plan.Downloads, plan.DownloadTime = 12, 5*time.Second
+	h := m.loaded(plan)
+	first := m.instances()[0]
+	m.commit(repo, map[string]string{"release.txt": "1\n"})
+	m.must(repo, "deploy")
+	m.await("the warm release is on its way out", 30*time.Second, func() bool { return m.phase(first) != "up" })
+	m.commit(repo, map[string]string{"release.txt": "2\n"})
+	m.must(repo, "deploy")
+	report := h.Stop()
+	t.Logf("%s", report.Summary())
+	if report.Failed != 0 {
+		t.Error("a request has failed")
+	}
+	m.await("only the last release runs", time.Minute, func() bool { return len(m.instances()) == 1 && m.instances()[0] != first })
+}
+
+// phase is what the engine has written of an instance's rollout: starting, up, stopping, or nothing when it is gone.
+func (m *machine) phase(instance string) string {
+	rollout, _, _ := strings.Cut(instance, ".")
+	raw, err := os.ReadFile(filepath.Join(m.state, "local", "e2e", "dev", "rollouts", rollout+".json"))
+	if err != nil {
+		return ""
+	}
+	var note struct{ Phase string }
+	if err := json.Unmarshal(raw, &note); err != nil {
+		m.t.Fatal(err)
+	}
+	return note.Phase
 }

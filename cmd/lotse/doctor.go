@@ -91,7 +91,7 @@ func listening(p place) cli.Finding {
 	}
 	var taken []error
 	for _, c := range choices {
-		err := c.free()
+		err := c.free(ports{})
 		if err == nil {
 			return cli.Finding{Name: "ports", State: cli.FindingGood, Says: fmt.Sprintf("%d (HTTPS) and %d (HTTP) are free", c.HTTPS, c.HTTP)}
 		}

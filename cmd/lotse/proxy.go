@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -49,20 +50,43 @@ func loopbacks() []string {
 	return []string{"127.0.0.1", "::1"}
 }
 
-// choosePorts returns the ports of before, the ones that were asked for, or the first pair that is free.
-func (p place) choosePorts(asked ports) (ports, error) {
+// settlePorts chooses the ports and keeps the choice. Where they are others than before, the proxy that still listens there is
+// ended: only a new one can have new ports.
+func (p place) settlePorts(ctx context.Context, k *process.Keepers, asked ports) (ports, error) {
 	var kept ports
-	if b, err := os.ReadFile(p.at("proxy", "ports.json")); err == nil && json.Unmarshal(b, &kept) == nil && (asked == ports{} || asked == kept) {
-		return kept, nil
+	if b, err := os.ReadFile(p.at("proxy", "ports.json")); err != nil || json.Unmarshal(b, &kept) != nil {
+		kept = ports{}
 	}
+	at, err := choosePorts(asked, kept)
+	if err != nil || at == kept {
+		return at, err
+	}
+	if err := k.Stop(ctx, p.keeper(), proxyGrace); err != nil {
+		return at, fmt.Errorf("ending the proxy on the ports before: %w", err)
+	}
+	return at, p.keepPorts(at)
+}
+
+// choosePorts returns the ports that were asked for; where one was not, the one of before, or of the first pair that is free.
+func choosePorts(asked, kept ports) (ports, error) {
+	var tried []ports
 	var taken []error
-	for _, c := range choices {
+	for _, c := range append([]ports{kept}, choices...) {
 		c = ports{cmp.Or(asked.HTTPS, c.HTTPS), cmp.Or(asked.HTTP, c.HTTP)}
-		err := c.free()
-		if err == nil {
-			return c, p.keepPorts(c)
+		if c.HTTPS == 0 || c.HTTP == 0 || slices.Contains(tried, c) {
+			continue
 		}
-		taken = append(taken, err)
+		if c == kept {
+			return c, nil
+		}
+		err := c.free(kept)
+		if err == nil {
+			return c, nil
+		}
+		tried = append(tried, c)
+		if len(taken) == 0 || taken[len(taken)-1].Error() != err.Error() { // both pairs may miss on the port that was asked for
+			taken = append(taken, err)
+		}
 	}
 	return ports{}, deploy.Hint(errors.Join(taken...), "end what listens there, or name other ports with --https and --http")
 }
@@ -75,10 +99,13 @@ func (p place) keepPorts(c ports) error {
 	return errors.Join(os.MkdirAll(p.at("proxy"), 0o700), os.WriteFile(p.at("proxy", "ports.json"), b, 0o600))
 }
 
-// free reports whether both ports can be had on every loopback address, and says why not.
-func (p ports) free() error {
+// free reports whether both ports can be had on every loopback address, or are ours already, and says why not.
+func (p ports) free(ours ports) error {
 	for _, host := range loopbacks() {
 		for _, port := range []int{p.HTTPS, p.HTTP} {
+			if port == ours.HTTPS || port == ours.HTTP {
+				continue
+			}
 			l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 			if err != nil {
 				return fmt.Errorf("%w: port %d: %w", deploy.ErrBadInput, port, errors.Unwrap(err))
@@ -88,6 +115,9 @@ func (p ports) free() error {
 	}
 	return nil
 }
+
+// proxyGrace is the drain of what is in flight, and some.
+const proxyGrace = 40 * time.Second
 
 // startProxy makes sure that the proxy runs under its keeper, and waits until it answers.
 func startProxy(ctx context.Context, p place, k *process.Keepers, at ports) (*proxy.Client, error) {
@@ -103,7 +133,7 @@ func startProxy(ctx context.Context, p place, k *process.Keepers, at ports) (*pr
 		Listen:   at.listens(),
 		Handover: p.handover(),
 		Restart:  true,
-		Grace:    40 * time.Second, // the drain of what is in flight, and some
+		Grace:    proxyGrace,
 	}
 	if err := k.Start(ctx, p.keeper(), spec); err != nil {
 		return nil, fmt.Errorf("starting the proxy: %w", err)

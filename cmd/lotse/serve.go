@@ -23,6 +23,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/pipeline"
 	"github.com/lotse-eu/lotse/internal/process"
 	"github.com/lotse-eu/lotse/internal/proxy"
+	"github.com/lotse-eu/lotse/internal/vault"
 )
 
 // buildUser is who the steps of a pipeline run as where Lotse runs as root: a number of systemd's range for users without an
@@ -57,7 +58,7 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 	if err != nil {
 		return err
 	}
-	at, err := p.choosePorts(asked)
+	at, err := p.settlePorts(ctx, keepers, asked)
 	if err != nil {
 		return err
 	}
@@ -65,17 +66,18 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 	if err != nil {
 		return err
 	}
-	vars, err := openSettings(p)
+	settings, err := vault.OpenSettings(p.at("settings.key"))
 	if err != nil {
 		return err
 	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	engines := &engines{ctx: ctx, group: group, place: p, depot: store, proxy: traffic, keepers: keepers, log: log}
-	controller := deploy.New(deploy.Config{Ledger: book, Places: book, Builder: builder, Read: config.Read, Settings: vars.of,
+	controller := deploy.New(deploy.Config{Ledger: book, Places: book, Builder: builder, Read: config.Read, Settings: settings.Of,
 		Engine: engines.open, Address: at.address, Owner: owner(), Log: log})
 	group.Go(func() error { return watchProxy(ctx, p, keepers, at, log) })
 	group.Go(func() error { return controller.Run(ctx) })
+	group.Go(func() error { examine(ctx, book, log); return nil })
 	group.Go(func() error {
 		if err := wait(ctx, controller.Ready()); err != nil {
 			return nil //nolint:nilerr // the controller is being ended, which is no error
@@ -87,6 +89,14 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 		return err
 	}
 	return nil
+}
+
+// examine reads the whole ledger beside what goes on, which takes seconds where it is long: Open looks at its end alone. What
+// runs is to keep running, so a damage is said and not acted on.
+func examine(ctx context.Context, book *ledger.Ledger, log *slog.Logger) {
+	if err := book.Verify(ctx); errors.Is(err, deploy.ErrDamaged) {
+		log.Error("the ledger is damaged", "error", err, "hint", deploy.HintOf(err))
+	}
 }
 
 // service is the controller, and the names of people beside it.

@@ -129,10 +129,10 @@ func (c *Client) Follow(ctx context.Context, id string, yield func(Update) error
 	connect := func() error { return c.stream(ctx, "/v1/rollouts/"+url.PathEscape(id)+"/updates", f.item) }
 	err := connect()
 	for errors.Is(err, errCut) {
-		if err := f.lose(); err != nil {
+		if err := f.lose(c.ReachAgain); err != nil {
 			return err
 		}
-		err = c.again(ctx, id, connect)
+		err = c.again(ctx, f.until, id, connect)
 	}
 	if no, ok := errors.AsType[refused](err); ok {
 		return no.error
@@ -144,6 +144,7 @@ func (c *Client) Follow(ctx context.Context, id string, yield func(Update) error
 type following struct {
 	yield func(Update) error
 	lost  bool
+	until time.Time // when it is lost for good
 }
 
 func (f *following) item(raw json.RawMessage) error {
@@ -164,11 +165,11 @@ func (f *following) item(raw json.RawMessage) error {
 }
 
 // lose says it once, however many connections come to nothing.
-func (f *following) lose() error {
+func (f *following) lose(reachAgain time.Duration) error {
 	if f.lost {
 		return nil
 	}
-	f.lost = true
+	f.lost, f.until = true, time.Now().Add(reachAgain)
 	return f.yield(Update{Connection: Lost})
 }
 
@@ -180,9 +181,9 @@ const (
 	lastPause  = time.Second
 )
 
-// again calls connect until it does not fail for want of a controller.
-func (c *Client) again(ctx context.Context, id string, connect func() error) error {
-	limited, cancel := context.WithTimeout(ctx, c.ReachAgain)
+// again calls connect until it does not fail for want of a controller, or it is too late.
+func (c *Client) again(ctx context.Context, until time.Time, id string, connect func() error) error {
+	limited, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		timer := time.NewTimer(pause)

@@ -83,8 +83,9 @@ func plays(t *testing.T, answers ...func(w http.ResponseWriter)) *Client {
 	}
 	asked := 0 // by one client, one request after the other
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		answers[min(asked, len(answers)-1)](w)
+		answer := answers[min(asked, len(answers)-1)]
 		asked++
+		answer(w)
 	})}
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
@@ -100,7 +101,9 @@ func dies(text string) func(http.ResponseWriter) {
 	}
 }
 
-func line(text string) string { return `{"item":{"output":{"step":"test","line":"` + text + `"}}}` + "\n" }
+func line(text string) string {
+	return `{"item":{"output":{"step":"test","line":"` + text + `"}}}` + "\n"
+}
 
 // A controller that dies in the middle of a line is as one that ends between two; however often it comes to nothing, it is said once.
 func TestFollowSurvivesHalfALine(t *testing.T) {
@@ -137,6 +140,16 @@ func TestFollowGivesUpInTheEnd(t *testing.T) {
 	}
 	if d := cmp.Diff([]string{"going", "lost"}, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// One that is there and hangs up every time is away too.
+func TestFollowGivesUpOnOneThatHangsUp(t *testing.T) {
+	c := plays(t, dies(line("one")), dies(""))
+	c.ReachAgain = 300 * time.Millisecond
+	err := c.Follow(t.Context(), "aaaa", func(Update) error { return nil })
+	if !errors.Is(err, deploy.ErrUnavailable) || !strings.Contains(err.Error(), "did not come back") {
+		t.Error(err)
 	}
 }
 

@@ -241,8 +241,8 @@ func (d *decoder) fillIn(target reflect.Value, path []string, given map[string]b
 
 // fieldsOf returns the names of a struct's fields in the file.
 func fieldsOf(t reflect.Type) (names []string) {
-	for i := range t.NumField() {
-		names = append(names, t.Field(i).Tag.Get("json"))
+	for field := range t.Fields() {
+		names = append(names, field.Tag.Get("json"))
 	}
 	return names
 }

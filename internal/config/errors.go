@@ -11,7 +11,7 @@ import (
 )
 
 // Mistake is one mistake in the file.
-type Mistake struct {
+type Mistake struct { //nolint:errname // what the documentation and the JSON call it
 	File    string   `json:"file"`
 	Line    int      `json:"line"`             // from 1
 	Column  int      `json:"column"`           // from 1, in characters
@@ -56,7 +56,7 @@ func (m *Mistake) excerpt() (line, caret string) {
 }
 
 // Errors is every mistake in a file, in the order of the file. It is deploy.ErrBadInput; as JSON it is {"mistakes": […]}.
-type Errors struct {
+type Errors struct { //nolint:errname // config.Errors says it; config.ErrorsError would not
 	Mistakes []Mistake `json:"mistakes"`
 }
 

@@ -269,8 +269,9 @@ func TestFillWritesThroughNoLink(t *testing.T) {
 	d := open(t, t.TempDir())
 	digest := put(t, d, "x")
 	for _, inside := range []bool{false, true} {
-		dir, victim, target := t.TempDir(), t.TempDir(), ""
-		if target = victim; inside {
+		dir, victim := t.TempDir(), t.TempDir()
+		target := victim
+		if inside {
 			victim, target = filepath.Join(dir, "victim"), "victim"
 			os.Mkdir(victim, 0o755)
 		}

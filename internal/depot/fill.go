@@ -267,7 +267,7 @@ func (d *Depot) readSmall(s sum, buf []byte) ([]byte, error) {
 	}
 	defer file.Close()
 	n, err := io.ReadFull(file, buf)
-	if err != io.ErrUnexpectedEOF && err != io.EOF {
+	if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return nil, errLarge
 	}
 	if sha256.Sum256(buf[:n]) != s {

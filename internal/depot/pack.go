@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,9 +76,11 @@ func (p *packer) finish() error {
 	}
 	digest := sha256.Sum256(p.index.Bytes())
 	footer := binary.BigEndian.AppendUint64(digest[:], uint64(p.index.Len()/recordSize))
-	p.w.Write(p.index.Bytes()) // a bufio.Writer keeps its first error for Flush
-	p.w.Write(footer)
-	p.w.WriteString(packMagic)
+	for _, part := range [][]byte{p.index.Bytes(), footer, []byte(packMagic)} {
+		if _, err := p.w.Write(part); err != nil {
+			return err
+		}
+	}
 	if err := p.w.Flush(); err != nil {
 		return err
 	}
@@ -155,9 +158,7 @@ func (d *Depot) refreshLocked() error {
 			continue
 		}
 		d.packs[name] = p
-		for s, at := range p.places {
-			d.packed[s] = at
-		}
+		maps.Copy(d.packed, p.places)
 	}
 	for name, p := range d.packs {
 		if !there[name] {

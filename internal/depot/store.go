@@ -171,7 +171,7 @@ func (w *storer) small(ctx context.Context, file io.Reader, f found) (sum, error
 	if err == nil || int64(n) != f.Size {
 		return sum{}, fmt.Errorf("%s: %w", f.Path, ErrChanged)
 	}
-	if err != io.EOF && err != io.ErrUnexpectedEOF {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return sum{}, err
 	}
 	data := w.buf[:n]

@@ -18,7 +18,7 @@ import (
 const chainFormat = "lotse ledger 1"
 
 // genesis is the hash before the first event.
-var genesis = strings.Repeat("0", 2*sha256.Size)
+const genesis = "0000000000000000000000000000000000000000000000000000000000000000"
 
 // row is an event as it lies in the table: texts only, since the hash is over these very bytes.
 type row struct {

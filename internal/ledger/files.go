@@ -78,7 +78,7 @@ func readNote(path string) (n note, err error) {
 		return note{}, err
 	}
 	if _, err := fmt.Sscanf(string(data), "%d %s\n", &n.seq, &n.hash); err != nil || string(data) != n.String() {
-		return note{}, nil
+		return note{}, nil //nolint:nilerr // half-written is none
 	}
 	return n, nil
 }

@@ -237,6 +237,10 @@ func TestATimeLimitEndsTheWholeTree(t *testing.T) {
 	if !errors.Is(err, deploy.ErrBuild) || !strings.Contains(err.Error(), "took longer than its limit of 300ms") {
 		t.Errorf("Build = %v", err)
 	}
+	// The command would sleep for a day; SIGTERM, which it ignores, comes first and takes 3 s.
+	if b.last["s"].Duration > 15*time.Second {
+		t.Errorf("it took %v", b.last["s"].Duration)
+	}
 	if b.last["s"].State != deploy.StepFailed || !slices.Contains(b.last["s"].Tail, "ready") {
 		t.Errorf("evidence %+v", b.last["s"])
 	}

@@ -30,7 +30,7 @@ func cgroupAbility(home string) Ability {
 		a.Detail = "no cgroup can be made in " + home + ": a process is found by its marker, its session and its parents"
 		return a
 	}
-	defer cgroupRemove(dir)
+	defer func() { _ = cgroupRemove(dir) }() // an empty directory that stays does no harm
 	if err := cgroupKill(dir); err != nil {
 		return Ability{a.Name, true, home + ", without cgroup.kill: members are killed one by one"}
 	}

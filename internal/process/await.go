@@ -107,7 +107,7 @@ func (w *watcher) wait(ctx context.Context) error {
 	buf := make([]byte, 4096)
 	for {
 		if n, err := unix.Read(w.inotify, buf); n <= 0 || err != nil {
-			return nil
+			return nil //nolint:nilerr // EAGAIN: all were read
 		}
 	}
 }

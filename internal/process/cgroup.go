@@ -78,7 +78,7 @@ func subtree(dir string) []string { return controllersIn(filepath.Join(dir, "cgr
 func controllersIn(file string) []string {
 	raw, _ := os.ReadFile(file) // not there, none
 	var ours []string
-	for _, c := range strings.Fields(string(raw)) {
+	for c := range strings.FieldsSeq(string(raw)) {
 		if slices.Contains([]string{"cpu", "memory", "pids"}, c) {
 			ours = append(ours, c)
 		}
@@ -143,7 +143,7 @@ func cgroupMembers(dir string) []identity {
 	var found []identity
 	for _, d := range cgroupDirs(dir) {
 		raw, _ := os.ReadFile(filepath.Join(d, "cgroup.procs")) // gone is empty
-		for _, field := range strings.Fields(string(raw)) {
+		for field := range strings.FieldsSeq(string(raw)) {
 			pid, err := strconv.Atoi(field)
 			if err != nil {
 				continue

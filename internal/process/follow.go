@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -184,13 +185,13 @@ func tail(dir string, last int) (*reader, error) {
 	if last < 0 || len(numbers) == 0 {
 		return r, nil
 	}
-	for i := len(numbers) - 1; i >= 0; i-- {
-		found, offset, err := lastLines(logPath(dir, numbers[i]), last)
+	for i, number := range slices.Backward(numbers) {
+		found, offset, err := lastLines(logPath(dir, number), last)
 		if err != nil {
 			return nil, err
 		}
 		if last -= found; last == 0 || i == 0 {
-			return r, r.open(numbers[i], offset)
+			return r, r.open(number, offset)
 		}
 	}
 	return r, nil

@@ -370,7 +370,7 @@ func (k *keeper) stop() {
 
 // finish is the end of a keeper that has nothing left to keep.
 func (k *keeper) finish() {
-	_ = k.tree().remove()
+	k.tree().remove()
 	closeFiles(k.listeners)
 	k.state.Phase, k.state.Listening, k.state.Cgroup = ended, false, ""
 	k.save()

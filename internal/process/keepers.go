@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -86,7 +87,7 @@ func (k *Keepers) spawn(ctx context.Context, dir string, spec Spec) error {
 		return fmt.Errorf("start %s: %w", spec.Name, err)
 	}
 	defer said.Close()
-	argv := append(k.Command[:len(k.Command):len(k.Command)], dir)
+	argv := append(slices.Clip(k.Command), dir)
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(encoded), said, said
 	cmd.Env, cmd.Dir = keeperEnv(), "/"

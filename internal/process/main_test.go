@@ -94,7 +94,7 @@ func count(args []string) error {
 			if limit, _ := strconv.Atoi(strings.TrimSpace(string(raw))); n <= limit {
 				break
 			}
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) //nolint:forbidigo // a child program that polls a file
 		}
 		if _, err := fmt.Printf("line %d\n", n); err != nil {
 			return fmt.Errorf("wrote %d: %w", n, err)
@@ -279,7 +279,7 @@ func await(t *testing.T, dir, what string, until func(Status) bool) Status {
 // eventually polls a condition.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(time.Millisecond) { //nolint:forbidigo // this is what waits for a condition
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}
@@ -320,7 +320,7 @@ func ask(address string) (string, error) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
 	line, err := bufio.NewReader(conn).ReadString('\n')
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	return strings.TrimSpace(line), err

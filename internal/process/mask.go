@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 
@@ -46,8 +47,7 @@ func NewMask(values []secret.Text) *Mask {
 	}
 	sort.Slice(m.patterns, func(i, j int) bool { return bytes.Compare(m.patterns[i], m.patterns[j]) < 0 })
 	// A prefix sorts before what it begins, so walking down meets the longest first.
-	for i := len(m.patterns) - 1; i >= 0; i-- {
-		p := m.patterns[i]
+	for i, p := range slices.Backward(m.patterns) {
 		m.starts[head(p)] = append(m.starts[head(p)], int32(i))
 		pair := uint(p[0])<<8 | uint(p[1])
 		m.pairs[pair>>3] |= 1 << (pair & 7)

@@ -130,7 +130,8 @@ func (t tree) end(ctx context.Context, grace time.Duration, reap func()) error {
 	if grace > 0 && len(t.members()) > 0 {
 		t.terminate()
 		if t.gone(ctx, grace, reap) {
-			return t.remove()
+			t.remove()
+			return nil
 		}
 	}
 	deadline := time.Now().Add(killTime)
@@ -141,9 +142,10 @@ func (t tree) end(ctx context.Context, grace time.Duration, reap func()) error {
 		// Again and again: something may have been forked between the look and the signal.
 		t.kill()
 		reap()
-		time.Sleep(pause)
+		time.Sleep(pause) //nolint:forbidigo // a cancel does not end the ending, and members are not children that tell
 	}
-	return t.remove()
+	t.remove()
+	return nil
 }
 
 // gone waits until the tree is empty.
@@ -166,16 +168,16 @@ func (t tree) gone(ctx context.Context, atMost time.Duration, reap func()) bool 
 }
 
 // remove takes the empty cgroup away.
-func (t tree) remove() error {
+func (t tree) remove() {
 	if t.cgroup == "" {
-		return nil
+		return
 	}
 	deadline := time.Now().Add(time.Second)
 	for {
 		err := cgroupRemove(t.cgroup)
 		if err == nil || !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-			return nil // an empty directory that stays does no harm: the next start uses it again
+			return // an empty directory that stays does no harm: the next start uses it again
 		}
-		time.Sleep(time.Millisecond) // the last member is dead but not yet buried
+		time.Sleep(time.Millisecond) //nolint:forbidigo // the last member is dead but not yet buried, of which no event tells
 	}
 }

@@ -83,7 +83,7 @@ func TestDiagnosticsHaveNoAddresses(t *testing.T) {
 	for range 3 {
 		_, _, _ = h.tryGet(h.client("HTTP/1.1"), "https://"+host+"/")
 	}
-	resp, err := http.Get("http://" + h.addr + "/") // not TLS
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + h.addr + "/") // not TLS
 	if err == nil {
 		resp.Body.Close()
 	}

@@ -26,7 +26,7 @@ func TestDrainBetweenLookAndReference(t *testing.T) {
 		d, err := s.drain(t.Context(), "shop/dev", "old", time.Minute)
 		mustBe(t, "drained", fmt.Sprint(d, err), "{0 0} <nil>")
 	}
-	x := &exchange{server: s, host: host, w: &sink{http.Header{}}, r: httptest.NewRequest("GET", "/", nil)}
+	x := &exchange{server: s, host: host, w: &sink{http.Header{}}, r: httptest.NewRequest(http.MethodGet, "/", nil)}
 	mustBe(t, "aimed", x.aim(), true)
 	mustBe(t, "on the new release", x.flight == fresh, true)
 	mustBe(t, "references on old and new", fmt.Sprint(old.refs.Load(), fresh.refs.Load()), "0 1")
@@ -65,7 +65,7 @@ func TestAcquireAndDrainNeverMissEachOther(t *testing.T) {
 	for range 2 * runtime.GOMAXPROCS(0) {
 		users.Go(func() {
 			for !stopped.Load() {
-				x := &exchange{server: s, host: host, w: &sink{http.Header{}}, r: httptest.NewRequest("GET", "/", nil)}
+				x := &exchange{server: s, host: host, w: &sink{http.Header{}}, r: httptest.NewRequest(http.MethodGet, "/", nil)}
 				if !x.aim() {
 					t.Error("no release")
 					return

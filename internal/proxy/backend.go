@@ -24,10 +24,10 @@ const (
 	upstreamHeaders = 256 << 10
 )
 
-// errDial wraps the error of a dial: not one byte of the request was sent.
-type errDial struct{ error }
+// dialError wraps the error of a dial: not one byte of the request was sent.
+type dialError struct{ error }
 
-func (e errDial) Unwrap() error { return e.error }
+func (e dialError) Unwrap() error { return e.error }
 
 // errNone says that no target could be dialled. The request is untouched.
 var errNone = errors.New("no instance answers")
@@ -69,7 +69,7 @@ func newTarget(life context.Context, addr string) *target {
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := dialer.DialContext(ctx, network, address)
 			if err != nil {
-				return nil, errDial{err}
+				return nil, dialError{err}
 			}
 			return conn, nil
 		},
@@ -174,7 +174,7 @@ func (b *backend) send(out *http.Request) (resp *http.Response, t *target, err e
 			return resp, t, nil
 		}
 		t.inFlight.Add(-1)
-		var dial errDial
+		var dial dialError
 		if !errors.As(err, &dial) || out.Context().Err() != nil {
 			return nil, nil, err
 		}

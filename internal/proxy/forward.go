@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -51,7 +52,7 @@ func (x *exchange) forward(b *backend) error {
 // failed answers for an instance that gave no answer.
 func (x *exchange) failed(err error) {
 	switch {
-	case context.Cause(x.ctx) == errCut:
+	case errors.Is(context.Cause(x.ctx), errCut):
 		x.aborted = true
 		if x.r.ProtoMajor == 1 {
 			x.w.Header().Set("Connection", "close") // its deadline is set
@@ -160,9 +161,7 @@ func (x *exchange) informational(code int, header textproto.MIMEHeader) error {
 		return nil
 	}
 	h := x.w.Header()
-	for k, vv := range header {
-		h[k] = vv
-	}
+	maps.Copy(h, header)
 	x.w.WriteHeader(code)
 	for k := range header {
 		delete(h, k)
@@ -187,7 +186,7 @@ func (x *exchange) answer(resp *http.Response) {
 	x.stream = isEventStream(resp)
 	x.WriteHeader(resp.StatusCode)
 	if err := x.copyBody(resp); err != nil {
-		x.aborted = !errors.Is(err, errClient) && x.r.Context().Err() == nil || context.Cause(x.ctx) == errCut
+		x.aborted = !errors.Is(err, errClient) && x.r.Context().Err() == nil || errors.Is(context.Cause(x.ctx), errCut)
 		resp.Body.Close()
 		panic(http.ErrAbortHandler) // the only way to tell the client that the answer is not whole
 	}
@@ -255,7 +254,7 @@ func (x *exchange) copyUnknown(from io.Reader, buf []byte, flusher http.Flusher)
 var errClient = errors.New("the client is gone")
 
 func unlessEOF(err error) error {
-	if err == io.EOF {
+	if err == io.EOF { //nolint:errorlint // a Reader ends with io.EOF itself; one that is wrapped says that the answer is not whole
 		return nil
 	}
 	return fmt.Errorf("while the answer was read: %w", err)

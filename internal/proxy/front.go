@@ -53,6 +53,7 @@ func (s *Server) newFront() *front {
 		switch state {
 		case http.StateNew:
 			f.h1Open.Add(1)
+		case http.StateActive, http.StateIdle: // still open
 		case http.StateHijacked, http.StateClosed:
 			f.h1Open.Add(-1)
 		}
@@ -111,9 +112,9 @@ func (f *front) accept(l net.Listener) error {
 	var pause time.Duration
 	for {
 		conn, err := l.Accept()
-		if ne, ok := err.(net.Error); ok && ne.Timeout() || isExhausted(err) {
+		if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() || isExhausted(err) {
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			time.Sleep(pause) // out of file descriptors: accepting harder does not help
+			time.Sleep(pause) //nolint:forbidigo // out of file descriptors: accepting harder does not help
 			continue
 		}
 		if err != nil {
@@ -281,6 +282,6 @@ func (w withoutAddresses) Write(p []byte) (int, error) {
 			words[i] = "a client"
 		}
 	}
-	w.s.log.Debug(strings.Join(words, " "))
+	w.s.log.Debug(strings.Join(words, " ")) //nolint:sloglint // the sentence is of net/http
 	return len(p), nil
 }

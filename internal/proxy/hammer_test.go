@@ -80,7 +80,7 @@ func (m *hammer) atLeast(n int64) {
 
 // fromItsRelease: the header names the release whose instance answered.
 func fromItsRelease(resp *http.Response, body string) error {
-	if want := resp.Header.Get("Lotse-Release"); resp.StatusCode != 200 || "label-"+body != want {
+	if want := resp.Header.Get("Lotse-Release"); resp.StatusCode != http.StatusOK || "label-"+body != want {
 		return fmt.Errorf("%d %q under %s", resp.StatusCode, body, want)
 	}
 	return nil

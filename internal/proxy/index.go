@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -213,10 +214,8 @@ func hashedDir(name string) bool {
 // which some are digits or capitals within a word (Rollup's base64).
 func hasHash(base string) bool {
 	parts := strings.FieldsFunc(strings.TrimSuffix(base, path.Ext(base)), func(r rune) bool { return r == '.' || r == '-' })
-	for _, part := range parts {
-		if isHash(part) {
-			return true
-		}
+	if slices.ContainsFunc(parts, isHash) {
+		return true
 	}
 	// Rollup's alphabet has '-' and '_': the last eight letters before the extension, after a '-'.
 	stem := strings.TrimSuffix(base, path.Ext(base))

@@ -93,6 +93,7 @@ func TestPlainHTTPIsRedirected(t *testing.T) {
 	h := newHarbour(t)
 	h.put(site(1, "a", "127.0.0.1:1"))
 	_, port, _ := net.SplitHostPort(h.addr)
+	transport := &http.Transport{}
 	for _, c := range []struct {
 		host, path string
 		status     int
@@ -104,7 +105,7 @@ func TestPlainHTTPIsRedirected(t *testing.T) {
 	} {
 		req, _ := http.NewRequest(http.MethodPost, "http://"+h.plain+c.path, nil)
 		req.Host = c.host
-		resp, err := http.DefaultTransport.RoundTrip(req)
+		resp, err := transport.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +113,7 @@ func TestPlainHTTPIsRedirected(t *testing.T) {
 		mustBe(t, c.host+" status", resp.StatusCode, c.status)
 		mustBe(t, c.host+" location", resp.Header.Get("Location"), c.location)
 	}
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	transport.CloseIdleConnections()
 }
 
 func TestRoutesByHostAndPath(t *testing.T) {
@@ -141,10 +142,10 @@ func TestRoutesByHostAndPath(t *testing.T) {
 	} {
 		resp, body := h.get(c, url)
 		mustBe(t, url, fmt.Sprint(resp.StatusCode, " ", body), want)
-		if resp.StatusCode == 503 {
+		if resp.StatusCode == http.StatusServiceUnavailable {
 			mustBe(t, "Retry-After", resp.Header.Get("Retry-After"), "1")
 		}
-		if resp.StatusCode == 308 {
+		if resp.StatusCode == http.StatusPermanentRedirect {
 			mustBe(t, "Location", resp.Header.Get("Location"), "https://"+host+":8443/base/p/q?r=1;s")
 		}
 	}

@@ -113,7 +113,7 @@ func (s *Server) restore() {
 // note keeps what the operator should know.
 func (s *Server) note(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	s.log.Warn(text)
+	s.log.Warn(text) //nolint:sloglint // the operator reads the same sentence in the log and in the status
 	s.noteMu.Lock()
 	defer s.noteMu.Unlock()
 	s.notes = append(s.notes, text)

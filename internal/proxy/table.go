@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -237,9 +238,7 @@ func (s *Server) fill(d *draft, l *liveRoute, f *flight, site Site, route Route,
 // take makes the draft's parts known and hands out its targets. What is left is the swap.
 func (s *Server) take(d *draft) {
 	s.commons[d.live.Key] = d.live.common
-	for key, f := range d.fresh {
-		s.flights[key] = f
-	}
+	maps.Copy(s.flights, d.fresh)
 	for _, apply := range d.apply {
 		apply()
 	}

@@ -58,7 +58,7 @@ func (machineStore) system(cert *x509.Certificate, add bool) error {
 func (machineStore) browsers(cert *x509.Certificate, add bool) (bool, error) {
 	nss, err := truststore.NewNSSTrust()
 	if err != nil || nss.PreCheck() != nil {
-		return false, nil
+		return false, nil //nolint:nilerr // without certutil there is nothing to change, which false says
 	}
 	if add {
 		return true, truststore.Install(cert, truststore.WithNoSystem(), truststore.WithFirefox())

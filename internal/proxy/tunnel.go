@@ -103,7 +103,8 @@ func (t *tunnel) run(early *bufio.Reader) {
 			said = nil
 		case <-late:
 			t.tellInstance()
-			upDone, downDone = t.shut(upDone, downDone)
+			t.shut(upDone, downDone)
+			upDone, downDone = nil, nil
 		}
 		if upDone == nil && downDone == nil {
 			break
@@ -121,7 +122,7 @@ func (t *tunnel) run(early *bufio.Reader) {
 }
 
 // shut closes both ends and waits for the copies to notice.
-func (t *tunnel) shut(up, down chan struct{}) (chan struct{}, chan struct{}) {
+func (t *tunnel) shut(up, down chan struct{}) {
 	t.client.Close()
 	t.instance.Close()
 	for _, c := range []chan struct{}{up, down} {
@@ -129,7 +130,6 @@ func (t *tunnel) shut(up, down chan struct{}) (chan struct{}, chan struct{}) {
 			<-c
 		}
 	}
-	return nil, nil
 }
 
 func halfClose(c any) {

@@ -164,7 +164,7 @@ func TestEnvFileThatIsNone(t *testing.T) {
 		if !errors.Is(err, want) || strings.Contains(err.Error(), dir) && path != dir {
 			t.Errorf("%s: %v, want %v without the folder", filepath.Base(path), err, want)
 		}
-		if want == deploy.ErrNotFound && !strings.Contains(deploy.HintOf(err), "env_file") {
+		if errors.Is(want, deploy.ErrNotFound) && !strings.Contains(deploy.HintOf(err), "env_file") {
 			t.Errorf("hint %q", deploy.HintOf(err))
 		}
 	}

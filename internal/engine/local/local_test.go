@@ -177,7 +177,7 @@ func TestEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := map[string]string{}
-	for _, kv := range strings.SplitSeq(string(raw), "\x00") {
+	for kv := range strings.SplitSeq(string(raw), "\x00") {
 		name, value, _ := strings.Cut(kv, "=")
 		if _, twice := env[name]; twice && name != "" {
 			t.Errorf("%s is set twice", name)
