@@ -245,40 +245,47 @@ func TestRequestsAreReadStrictly(t *testing.T) {
 	}
 }
 
+// unready is a service that takes a while, and says when a request waits for it.
+type unready struct {
+	*fake
+	waits chan struct{}
+	ready chan struct{}
+}
+
+func newUnready() unready { return unready{newFake(), make(chan struct{}), make(chan struct{})} }
+
+func (u unready) Ready() <-chan struct{} {
+	u.waits <- struct{}{}
+	return u.ready
+}
+
 // Requests that come before the service is ready wait for it; a ping does not.
 func TestRequestsWaitUntilReady(t *testing.T) {
-	f := newFake()
-	f.ready = make(chan struct{})
-	c := reached(t, f)
-	if _, err := c.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	u := newUnready()
+	c := reached(t, u)
 	answered := make(chan error, 1)
 	go func() { _, err := c.Status(t.Context()); answered <- err }()
+	<-u.waits
 	if _, err := c.Ping(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if f.calls() != 0 {
+	if u.calls() != 0 {
 		t.Error("the service was asked before it was ready")
 	}
-	close(f.ready)
-	if err := <-answered; err != nil || f.calls() != 1 {
-		t.Errorf("%v after %d calls", err, f.calls())
+	close(u.ready)
+	if err := <-answered; err != nil || u.calls() != 1 {
+		t.Errorf("%v after %d calls", err, u.calls())
 	}
 }
 
 // A request that still waits when the controller ends is told so, and not left hanging.
 func TestWaitingEndsWithTheServer(t *testing.T) {
-	f := newFake()
-	f.ready = make(chan struct{})
+	u := newUnready()
 	socket := socketOf(t)
-	stop := serving(t, f, socket)
+	stop := serving(t, u, socket)
 	answered := make(chan error, 1)
-	c := NewClient(socket)
-	go func() { _, err := c.Status(context.Background()); answered <- err }()
-	if _, err := c.Ping(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	go func() { _, err := NewClient(socket).Status(context.Background()); answered <- err }()
+	<-u.waits
 	stop()
 	if err := <-answered; !errors.Is(err, deploy.ErrUnavailable) || !strings.Contains(err.Error(), "is being ended") {
 		t.Error(err)

@@ -55,6 +55,22 @@ func TestTheLivingWithoutALockAreNotReplaced(t *testing.T) {
 	}
 }
 
+// One that is just starting has the lock and no socket yet.
+func TestTheStartingAreNotReplaced(t *testing.T) {
+	socket := socketOf(t)
+	lock, err := os.Create(socket + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(socket); !errors.Is(err, deploy.ErrBusy) || !strings.Contains(err.Error(), "starting or ending") {
+		t.Error(err)
+	}
+}
+
 // What a dead process left is replaced: its socket, a half made one, its lock's file.
 func TestTheDeadAreReplaced(t *testing.T) {
 	socket := socketOf(t)

@@ -11,7 +11,7 @@ import (
 )
 
 // Mistake is one mistake in the file.
-type Mistake struct { //nolint:errname // what the documentation and the JSON call it
+type Mistake struct { //nolint:errname // one of the mistakes that the JSON lists; what is returned is Errors
 	File    string   `json:"file"`
 	Line    int      `json:"line"`             // from 1
 	Column  int      `json:"column"`           // from 1, in characters

@@ -119,7 +119,7 @@ func (c *Controller) prepare(ctx context.Context, q Request) (*walk, error) {
 	if w.Place, err = c.Places.Place(ctx, commit.Tree); err != nil {
 		return nil, err
 	}
-	if err := c.enter(w); err != nil {
+	if err := c.enter(w, false); err != nil {
 		return nil, err
 	}
 	request := requestedData{Commit: commit.ID, Place: w.Place, Again: q.Again, Version: w.settings.Version,
@@ -183,23 +183,26 @@ func (c *Controller) newWalk(id string) *walk {
 		live: newBroadcast()}
 }
 
-// enter makes w the rollout of its stage, behind one that is only being watched.
-func (c *Controller) enter(w *walk) error {
+// enter makes w the rollout of its stage, behind one that is only being watched. What is taken up after a restart stood
+// behind another one already.
+func (c *Controller) enter(w *walk, takenUp bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if before := c.active[w.Stage]; before != nil {
-		if !before.watching() || before.before != nil {
+		if !takenUp && (!before.watching() || before.before != nil) {
 			return Hint(fmt.Errorf("%w: rollout %s is on its way to %s", ErrBusy, before.ID, w.Stage.Stage),
 				fmt.Sprintf("see it with `lotse follow %s`, end it with `lotse abort %s`, or wait", before.ID, before.ID))
 		}
 		w.before = before
 	}
+	w.ctx, w.cancel = context.WithCancelCause(c.base)
 	c.active[w.Stage] = w
 	c.byID[w.ID] = w
 	return nil
 }
 
 func (c *Controller) leave(w *walk) {
+	w.cancel(nil)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.byID, w.ID)
@@ -210,11 +213,9 @@ func (c *Controller) leave(w *walk) {
 
 // begin walks w in a goroutine of its own.
 func (c *Controller) begin(w *walk) {
-	ctx, cancel := context.WithCancelCause(c.base)
-	w.cancel = cancel
 	c.walks.Go(func() {
-		defer cancel(nil)
-		err := w.run(ctx)
+		defer w.cancel(nil)
+		err := w.run(w.ctx)
 		c.leave(w)
 		c.Log.Info("rollout ended", "rollout", w.ID, "stage", w.Stage.String(), "outcome", w.Outcome, "error", err)
 		c.prune()
@@ -288,7 +289,7 @@ func (c *Controller) resume(ctx context.Context, r Rollout) {
 	w.Rollout = r
 	err := c.reequip(ctx, w)
 	if err == nil {
-		err = c.enter(w)
+		err = c.enter(w, true)
 	}
 	if err == nil {
 		c.Log.Info("rollout taken up", "rollout", r.ID, "stage", r.Stage.String())

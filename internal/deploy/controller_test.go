@@ -265,6 +265,34 @@ func TestOvertakingAWatch(t *testing.T) {
 	})
 }
 
+// Two rollouts of one stage, one being watched and one being built behind it, both go on after a restart.
+func TestBothAreTakenUp(t *testing.T) {
+	inSite(t, func(t *testing.T, s *site) {
+		one, err := s.Deploy(t.Context(), deploy.Request{Dir: "/app", Rev: "one"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.reaches(one, "watch")
+		s.builder.hold = make(chan struct{})
+		two, err := s.Deploy(t.Context(), deploy.Request{Dir: "/app", Rev: "two"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.reaches(two, "build")
+		s.world.Crash()
+		s.end()
+		close(s.builder.hold)
+		s.boot()
+		first, second := s.ended(one), s.ended(two)
+		if first.Outcome != deploy.Settled || second.Outcome != deploy.Settled || second.Before != one {
+			t.Errorf("the first is %s, the second %s after %q", first.Outcome, second.Outcome, second.Before)
+		}
+		if got, want := s.running(), map[string]int{one: 0, two: 100}; !maps.Equal(got, want) {
+			t.Errorf("runs %v, want %v", got, want)
+		}
+	})
+}
+
 func TestUnknownStage(t *testing.T) {
 	inSite(t, func(t *testing.T, s *site) {
 		_, err := s.Deploy(t.Context(), deploy.Request{Dir: "/app", Stage: "qa"})

@@ -26,6 +26,7 @@ type walk struct {
 	evidence []Evidence // of the step that is being done
 	before   *walk      // a rollout that this one overtakes
 
+	ctx          context.Context         // of the walk; ends with the controller
 	cancel       context.CancelCauseFunc // ends the walk: abort, or the lease is lost
 	renewals     context.CancelFunc
 	finished     chan struct{}

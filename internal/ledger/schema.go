@@ -123,7 +123,7 @@ func schemaOf(ctx context.Context, db querier) (objects []schemaObject, err erro
 }
 
 // Damage says what is wrong with a ledger. It is deploy.ErrDamaged.
-type Damage struct { //nolint:errname // it is told beside an error as often as it is one: ledger.Damage
+type Damage struct { //nolint:errname // ledger.Damage is the word; DamageError would say error twice where it is returned
 	Seq   int64  // the first event that is not as it was written, or 0 where the damage is not in an event
 	Cause string // "its hash does not match", "the table events is missing or not as lotse made it"
 }
