@@ -1,5 +1,5 @@
 // Command bench measures Lotse beside its peers, in one run on one machine, and prints figures as ratios: what a machine
-// does in absolute terms says little about another. It asserts nothing.
+// does in absolute terms says little about another. It asserts nothing but that no request fails.
 //
 //	go run ./bench              everything
 //	go run ./bench -run proxy   one bench
@@ -33,6 +33,11 @@ type bench struct {
 func benches() []bench {
 	return []bench{
 		{"proxy", "CPU time per request, throughput and latency beside nginx, HAProxy and a bare httputil.ReverseProxy", benchProxy},
+		{"deploy", "Lotse's own time in a deploy", benchDeploy},
+		{"unchanged", "the pipeline when nothing has changed", benchUnchanged},
+		{"pipeline", "the pipeline beside the same commands by hand", benchPipeline},
+		{"shifts", "20 shifts under load of every kind", benchShifts},
+		{"memory", "what the processes take at rest", benchMemory},
 	}
 }
 

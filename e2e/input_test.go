@@ -50,9 +50,18 @@ func (m *machine) page() string {
 		m.t.Fatal(err)
 	}
 	defer answer.Body.Close()
+	text := bodyOf(m.t, answer)
+	if answer.StatusCode != http.StatusOK {
+		m.t.Fatalf("%s: %s", answer.Status, text)
+	}
+	return text
+}
+
+func bodyOf(t *testing.T, answer *http.Response) string {
+	t.Helper()
 	text, err := io.ReadAll(answer.Body)
-	if err != nil || answer.StatusCode != http.StatusOK {
-		m.t.Fatalf("%s, %v: %s", answer.Status, err, text)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return string(text)
 }

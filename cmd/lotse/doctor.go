@@ -89,15 +89,16 @@ func listening(p place) cli.Finding {
 	if pid, err := p.controller(); err == nil && pid != 0 {
 		return cli.Finding{Name: "ports", State: cli.FindingGood, Says: fmt.Sprintf("a controller runs (process %d)", pid)}
 	}
-	var taken []error
-	for _, c := range choices {
-		err := c.free(ports{})
-		if err == nil {
-			return cli.Finding{Name: "ports", State: cli.FindingGood, Says: fmt.Sprintf("%d (HTTPS) and %d (HTTP) are free", c.HTTPS, c.HTTP)}
-		}
-		taken = append(taken, err)
+	kept := p.keptPorts()
+	at, err := choosePorts(ports{}, kept)
+	f := cli.Finding{Name: "ports", State: cli.FindingGood, Says: fmt.Sprintf("%d (HTTPS) and %d (HTTP) are free", at.HTTPS, at.HTTP)}
+	switch {
+	case err != nil:
+		f.State, f.Says, f.Hint = cli.FindingBad, err.Error(), "end what listens there, or name others: lotse serve --https … --http …"
+	case at == kept:
+		f.Says = fmt.Sprintf("%d (HTTPS) and %d (HTTP), as before", at.HTTPS, at.HTTP)
 	}
-	return cli.Finding{Name: "ports", State: cli.FindingBad, Says: errors.Join(taken...).Error(), Hint: "end what listens there, or name others: lotse serve --https … --http …"}
+	return f
 }
 
 func database() cli.Finding {

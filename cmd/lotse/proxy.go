@@ -53,10 +53,7 @@ func loopbacks() []string {
 // settlePorts chooses the ports and keeps the choice. Where they are others than before, the proxy that still listens there is
 // ended: only a new one can have new ports.
 func (p place) settlePorts(ctx context.Context, k *process.Keepers, asked ports) (ports, error) {
-	var kept ports
-	if b, err := os.ReadFile(p.at("proxy", "ports.json")); err != nil || json.Unmarshal(b, &kept) != nil {
-		kept = ports{}
-	}
+	kept := p.keptPorts()
 	at, err := choosePorts(asked, kept)
 	if err != nil || at == kept {
 		return at, err
@@ -89,6 +86,15 @@ func choosePorts(asked, kept ports) (ports, error) {
 		}
 	}
 	return ports{}, deploy.Hint(errors.Join(taken...), "end what listens there, or name other ports with --https and --http")
+}
+
+// keptPorts are the ports of before; zero where there are none.
+func (p place) keptPorts() ports {
+	var kept ports
+	if b, err := os.ReadFile(p.at("proxy", "ports.json")); err != nil || json.Unmarshal(b, &kept) != nil {
+		return ports{}
+	}
+	return kept
 }
 
 func (p place) keepPorts(c ports) error {

@@ -82,8 +82,12 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 		if err := wait(ctx, controller.Ready()); err != nil {
 			return nil //nolint:nilerr // the controller is being ended, which is no error
 		}
+		socket, err := api.Listen(p.socket())
+		if err != nil {
+			return err
+		}
 		ready(fmt.Sprintf("listening on %s, HTTPS on port %d, HTTP on port %d", p.socket(), at.HTTPS, at.HTTP))
-		return api.NewServer(service{controller, book}, version(), log).Serve(ctx, p.socket())
+		return api.NewServer(service{controller, book}, version(), log).ServeOn(ctx, socket)
 	})
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err

@@ -102,17 +102,17 @@ func TestMistakesKeepTheirStructure(t *testing.T) {
 
 // What is unmarshallable, or has no form of its own, travels as text alone.
 func TestTextIsEnough(t *testing.T) {
-	for _, err := range []error{errPlain, badForm{}, &deploy.StartError{Service: "api", Tail: []string{"t"}}, deploy.Hint(errPlain, "h")} {
+	for _, err := range []error{errPlain, badFormError{}, &deploy.StartError{Service: "api", Tail: []string{"t"}}, deploy.Hint(errPlain, "h")} {
 		if wire := Wire(err); wire.Details != nil || wire.Message != err.Error() {
 			t.Errorf("%T: %+v", err, wire)
 		}
 	}
 }
 
-type badForm struct{}
+type badFormError struct{}
 
-func (badForm) Error() string                { return "odd" }
-func (badForm) MarshalJSON() ([]byte, error) { return []byte("{"), nil }
+func (badFormError) Error() string                { return "odd" }
+func (badFormError) MarshalJSON() ([]byte, error) { return []byte("{"), nil }
 
 // tagged says by tags how it is as JSON.
 type tagged struct {

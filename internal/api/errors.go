@@ -44,7 +44,7 @@ func detailsOf(err error) json.RawMessage {
 			return details
 		}
 	}
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // this is what walks the tree
 	case interface{ Unwrap() error }:
 		return detailsOf(e.Unwrap())
 	case interface{ Unwrap() []error }:

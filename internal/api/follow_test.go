@@ -165,7 +165,7 @@ func TestFollowEndsWhenToldTo(t *testing.T) {
 			}
 			return nil
 		})
-		if err != stop || calls != after {
+		if err != stop || calls != after { //nolint:errorlint // as it is: nothing is wrapped around it
 			t.Errorf("told to end at call %d: %d calls, %v", after, calls, err)
 		}
 	}

@@ -50,7 +50,7 @@ func (s *Server) ServeOn(ctx context.Context, l net.Listener) error {
 	if server.Shutdown(limited) != nil {
 		server.Close()
 	}
-	<-ended
+	<-ended //nolint:errcheck // http.ErrServerClosed
 	return nil
 }
 
@@ -150,10 +150,10 @@ func holder(socket string) string {
 		return "another process"
 	}
 	var peer *syscall.Ucred
-	raw.Control(func(fd uintptr) {
+	gone := raw.Control(func(fd uintptr) {
 		peer, err = syscall.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
 	})
-	if err != nil || peer == nil {
+	if gone != nil || err != nil || peer == nil {
 		return "another process"
 	}
 	name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", peer.Pid)) // without it, the number has to do

@@ -98,7 +98,7 @@ func (s *Server) send(w http.ResponseWriter, status int, v any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(append(body, '\n'))
+	_, _ = w.Write(append(body, '\n')) // there is nobody left to tell
 }
 
 func (s *Server) deploy(_ http.ResponseWriter, r *http.Request) (any, error) {

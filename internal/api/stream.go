@@ -56,9 +56,9 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, produce func(con
 	case err != nil && !out.begun:
 		return nil, err
 	case err != nil:
-		out.write(frame{Error: Wire(err)})
+		_ = out.write(frame{Error: Wire(err)}) // there is nobody left to tell
 	default:
-		out.write(frame{End: true})
+		_ = out.write(frame{End: true})
 	}
 	return nil, errSent
 }

@@ -1,3 +1,6 @@
+// Package cli is how Lotse is shown to people at a terminal, and to scripts: commands over api.Client, and nothing else of ours but the
+// nouns of deploy. What other rooms do comes in as functions (Parts). The voice is written down in voice.go, the exit codes in exit.go;
+// the transcripts in testdata are the spec.
 package cli
 
 import (
@@ -114,9 +117,8 @@ func New(p Parts) *CLI {
 // Run runs one command and returns its exit code (exit.go has the table). The first SIGINT or SIGTERM ends ctx for the command,
 // the second ends the process as if nobody listened.
 func (c *CLI) Run(ctx context.Context, args []string, io Stdio) int {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
-	defer context.AfterFunc(ctx, stop)()
 	s := &session{Parts: c.parts, Stdio: io, now: time.Now}
 	root := s.root()
 	root.SetArgs(args)
@@ -134,4 +136,20 @@ func (c *CLI) Run(ctx context.Context, args []string, io Stdio) int {
 		report(io.Err, err, s.json || !s.began && slices.Contains(args, "--json"))
 	}
 	return exitOf(err)
+}
+
+// untilSignal ends with the first signal, and has then stopped listening to the next one.
+func untilSignal(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		signal.Stop(signals)
+		cancel()
+	}()
+	return ctx, cancel
 }

@@ -34,6 +34,10 @@ func partsForTests() Parts {
 				return err
 			}
 			<-ctx.Done()
+			if os.Getenv("STUBBORN") != "" {
+				os.WriteFile("stubborn", nil, 0o600)
+				<-context.WithoutCancel(ctx).Done() // never: only a second signal ends this
+			}
 			fmt.Println("ended in order")
 			return nil
 		},

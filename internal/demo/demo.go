@@ -107,7 +107,25 @@ func Remove(dir string) error {
 	if !Made(dir) {
 		return fmt.Errorf("%w: %s was not made by the demo, and stays", deploy.ErrBadInput, dir)
 	}
+	if err := openUp(dir); err != nil {
+		return err
+	}
 	return os.RemoveAll(dir)
+}
+
+// openUp makes folders writable: Go writes its module cache so that nobody changes it by mistake, and only root may remove
+// what lies in such a folder.
+func openUp(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Mode()&0o200 == 0 {
+			err = os.Chmod(path, info.Mode().Perm()|0o200) //nolint:gosec // the folder is the demo's own, and about to go
+		}
+		return err
+	})
 }
 
 func (p Parts) deploy(ctx context.Context, c Controller, app *repo) (deploy.Rollout, error) {

@@ -28,6 +28,8 @@ type Controller struct {
 	byID    map[string]*walk
 	engines map[StageRef]Engine
 	changed chan struct{} // something settled: look at warm releases and jobs again
+
+	retiring map[StageRef]*retirement
 }
 
 // Config is what a controller needs from its neighbours.
@@ -71,7 +73,7 @@ type Request struct {
 // New makes a controller. Run must be called before anything else.
 func New(c Config) *Controller {
 	return &Controller{Config: c, begun: make(chan struct{}), active: map[StageRef]*walk{}, byID: map[string]*walk{},
-		engines: map[StageRef]Engine{}, changed: make(chan struct{}, 1)}
+		engines: map[StageRef]Engine{}, changed: make(chan struct{}, 1), retiring: map[StageRef]*retirement{}}
 }
 
 // Run takes up what an earlier controller left unfinished, then ends warm releases in time and runs jobs, until ctx ends.
@@ -123,7 +125,7 @@ func (c *Controller) prepare(ctx context.Context, q Request) (*walk, error) {
 		return nil, err
 	}
 	request := requestedData{Commit: commit.ID, Place: w.Place, Again: q.Again, Version: w.settings.Version,
-		URL: c.Address(w.stage), Warm: w.stage.Warm}
+		URL: c.Address(w.stage), Warm: w.stage.Warm, Drain: w.app.drain(w.stage)}
 	if err := w.write(ctx, Event{Kind: KindRequested, Data: data(request)}); err != nil {
 		c.leave(w)
 		return nil, err
@@ -158,6 +160,18 @@ func (a App) longestStart() time.Duration {
 	longest := time.Duration(0)
 	for _, s := range a.Services {
 		longest = max(longest, s.Start)
+	}
+	return longest
+}
+
+// drain is how long what is in flight on a stage may take to finish.
+func (a App) drain(s Stage) time.Duration {
+	if s.Drain > 0 {
+		return s.Drain
+	}
+	longest := time.Duration(0)
+	for _, s := range a.Services {
+		longest = max(longest, s.Drain)
 	}
 	return longest
 }

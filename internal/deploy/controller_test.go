@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -57,6 +59,36 @@ func TestNextRolloutEndsTheWarmOne(t *testing.T) {
 		if got, want := s.running(), map[string]int{two.ID: 0, three.ID: 100}; !maps.Equal(got, want) {
 			t.Errorf("runs %v, want %v", got, want)
 		}
+	})
+}
+
+// What is warm no more has its time to drain like any other, and a rollout that comes meanwhile does not wait for it.
+func TestWarmIsDrained(t *testing.T) {
+	inSite(t, func(t *testing.T, s *site) {
+		finish := make(chan struct{})
+		s.world.Serve = func(memory.Instance) http.Handler {
+			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-finish })
+		}
+		one := s.deploy("one")
+		cut := make(chan bool, 1)
+		go func() {
+			defer func() { cut <- recover() != nil }() // http.ErrAbortHandler
+			s.world.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "http://dev.shop.localhost/api/slow", nil))
+		}()
+		synctest.Wait()
+		two := s.deploy("two")
+		pass(5*time.Minute + 10*time.Second)
+		if got, want := s.running(), map[string]int{one.ID: 0, two.ID: 100}; !maps.Equal(got, want) {
+			t.Errorf("while a request is in flight runs %v, want %v", got, want)
+		}
+		time.AfterFunc(40*time.Second, func() { close(finish) }) // longer than the drain, which begins anew when the next has settled
+		if three := s.deploy("three"); three.Outcome != deploy.Settled {
+			t.Errorf("a deploy while the warm release is drained ended as %s: %+v", three.Outcome, three.Turned)
+		}
+		if <-cut {
+			t.Error("what was in flight was cut")
+		}
+		s.leaseIsFree()
 	})
 }
 

@@ -49,7 +49,8 @@ type Rollout struct {
 	Again    bool           `json:"again,omitempty"`
 	Version  string         `json:"version,omitempty"` // of the settings
 	URL      string         `json:"url"`
-	Warm     time.Duration  `json:"warm"` // how long the release before stays up
+	Warm     time.Duration  `json:"warm"`  // how long the release before stays up
+	Drain    time.Duration  `json:"drain"` // how long what is in flight in it may take then
 	Began    time.Time      `json:"began"`
 	Ended    time.Time      `json:"ended,omitzero"`
 	Outcome  Outcome        `json:"outcome"`
@@ -92,6 +93,7 @@ type requestedData struct {
 	Version string        `json:"version,omitempty"`
 	URL     string        `json:"url"`
 	Warm    time.Duration `json:"warm"`
+	Drain   time.Duration `json:"drain"`
 }
 
 type stepData struct {
@@ -116,7 +118,7 @@ func (r *Rollout) fold(e Event) error {
 		var d requestedData
 		err = json.Unmarshal(e.Data, &d)
 		*r = Rollout{ID: e.Rollout, Stage: StageRef{e.App, e.Stage}, Actor: e.Actor, Began: e.At, Outcome: Going,
-			Commit: d.Commit, Place: d.Place, Again: d.Again, Version: d.Version, URL: d.URL, Warm: d.Warm}
+			Commit: d.Commit, Place: d.Place, Again: d.Again, Version: d.Version, URL: d.URL, Warm: d.Warm, Drain: d.Drain}
 	case KindPipeline:
 		var d StepEvidence
 		err = json.Unmarshal(e.Data, &d)

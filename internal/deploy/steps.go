@@ -73,6 +73,9 @@ func takeLease(ctx context.Context, w *walk) error {
 	if err := w.overtake(ctx); err != nil {
 		return err
 	}
+	if err := w.c.interrupt(ctx, w.Stage); err != nil {
+		return err
+	}
 	lease, err := w.c.Ledger.Acquire(ctx, w.Stage, w.c.owner(w.ID), leaseTTL, w.c.gone)
 	if err != nil {
 		return err
@@ -111,7 +114,7 @@ func start(ctx context.Context, w *walk) error {
 }
 
 func stop(ctx context.Context, w *walk) error {
-	return w.engine.Stop(ctx, w.lease.Fence, w.ID, w.drain())
+	return w.engine.Stop(ctx, w.lease.Fence, w.ID, w.Drain)
 }
 
 // askHealth wants 3 answers in a row, and from then on nothing but answers through the stable window.
@@ -185,7 +188,7 @@ func watch(ctx context.Context, w *walk) error {
 
 // settle stops what is older than the release before, and writes that the rollout is good. That is its last event.
 func settle(ctx context.Context, w *walk) error {
-	if err := w.c.stopAllBut(ctx, w.Stage, w.engine, w.lease.Fence, w.drain(), w.ID, w.Before); err != nil {
+	if err := w.c.stopAllBut(ctx, w.Stage, w.engine, w.lease.Fence, w.Drain, w.ID, w.Before); err != nil {
 		return err
 	}
 	return w.write(ctx, Event{Kind: KindSettled, Release: w.release.ID, Data: data(settledData{Before: w.Before})})

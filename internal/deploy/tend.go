@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -34,58 +33,6 @@ func (c *Controller) look() {
 	case c.changed <- struct{}{}:
 	default:
 	}
-}
-
-const (
-	longWait = time.Hour // when nothing is warm
-	lookBack = 10 * time.Second
-)
-
-// retireWarm stops what is warm no more, and returns when to look again.
-func (c *Controller) retireWarm(ctx context.Context) time.Duration {
-	next := longWait
-	settled, err := c.settledNow(ctx)
-	if err != nil {
-		c.Log.Error("warm releases could not be looked at", "error", err)
-		return lookBack
-	}
-	for _, r := range settled {
-		left, err := c.retire(ctx, r)
-		if err != nil && ctx.Err() == nil {
-			c.Log.Warn("a warm release could not be stopped, trying again", "stage", r.Stage.String(), "error", err)
-			left = lookBack
-		}
-		next = min(next, left)
-	}
-	return next
-}
-
-// retire stops everything on the stage of r but r itself, if its warm time is over, and says how long it is not. Wall clock
-// times are compared, so that a clock that jumps ends a warm time early or late, and does no more.
-func (c *Controller) retire(ctx context.Context, r Rollout) (time.Duration, error) {
-	engine := c.opened(r.Stage)
-	if engine == nil || c.busy(r.Stage) {
-		return longWait, nil
-	}
-	running, err := engine.List(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if len(running) == 0 || len(running) == 1 && running[0].Rollout == r.ID {
-		return longWait, nil
-	}
-	if left := time.Until(r.Ended.Add(r.Warm)); left > 0 && left <= r.Warm {
-		return left, nil
-	}
-	lease, err := c.Ledger.Acquire(ctx, r.Stage, c.owner("warm"), leaseTTL, c.gone)
-	if errors.Is(err, ErrBusy) {
-		return longWait, nil // a rollout has come, and will look after them
-	}
-	if err != nil {
-		return 0, err
-	}
-	err = c.stopAllBut(ctx, r.Stage, engine, lease.Fence, 0, r.ID)
-	return longWait, errors.Join(err, c.Ledger.Release(ctx, lease))
 }
 
 // stopAllBut stops every rollout of the stage that is not named, and writes it down.

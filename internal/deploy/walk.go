@@ -247,18 +247,6 @@ func (w *walk) order() Order {
 	return Order{Rollout: w.ID, Release: w.release, Stage: w.stage, Settings: w.settings.Values}
 }
 
-// drain is how long what is in flight may take to finish.
-func (w *walk) drain() time.Duration {
-	if w.stage.Drain > 0 {
-		return w.stage.Drain
-	}
-	longest := time.Duration(0)
-	for _, s := range w.release.Manifest.Services {
-		longest = max(longest, s.Drain)
-	}
-	return longest
-}
-
 // askThrough asks for health every second for this long, and once at its end; one miss ends it.
 func (w *walk) askThrough(ctx context.Context, window time.Duration) (asked int, err error) {
 	end := time.Now().Add(window)

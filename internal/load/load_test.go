@@ -290,3 +290,59 @@ func TestDialer(t *testing.T) {
 		t.Error(r.Summary())
 	}
 }
+
+// gated holds back what it has read while there is a gate.
+type gated struct {
+	net.Conn
+	gate *atomic.Pointer[chan struct{}]
+}
+
+func (g gated) Read(b []byte) (int, error) {
+	n, err := g.Conn.Read(b)
+	if held := g.gate.Load(); held != nil {
+		<-*held
+	}
+	return n, err
+}
+
+// An answer that a slow client reads only after the kill does not prove that the connection outlived it.
+func TestSocketKilledWithAnAnswerUnread(t *testing.T) {
+	app := load.NewApp(load.About{})
+	var gate atomic.Pointer[chan struct{}]
+	var first atomic.Bool
+	open, answered, killed, cut := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	plan, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !first.CompareAndSwap(false, true) {
+			app.ServeHTTP(w, r)
+			return
+		}
+		defer close(cut)
+		conn, err := websocket.Accept(w, r, nil)
+		if err != nil {
+			return
+		}
+		defer conn.CloseNow()
+		kind, message, err := conn.Read(r.Context())
+		gate.Store(&open)
+		if err == nil && conn.Write(r.Context(), kind, message) == nil {
+			close(answered)
+			<-killed
+		}
+	}))
+	plan.Sockets = 1
+	plan.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return gated{c, &gate}, err
+	}
+	h := load.Start(t.Context(), plan)
+	<-answered
+	h.Kill(func() { close(killed); <-cut })
+	gate.Store(nil)
+	close(open)
+	if err := h.Await(within(t, 10*time.Second), 5); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.Stop(); r.Failed != 0 || r.Killed != 1 {
+		t.Errorf("%s, want one killed and none failed", r.Summary())
+	}
+}

@@ -25,14 +25,16 @@ func (h *Hammer) socketeer(t *http.Transport, kind string) func(going, alive con
 			return
 		}
 		defer func() { _ = conn.CloseNow() }()
-		for n, since := 0, time.Now(); ; n++ {
+		for n, since := 0, a.start; ; n++ {
 			a := h.tally.begin(kind)
-			a.from = since // a kill may have hit the connection while it was idle
+			// A kill may have hit the connection while it was idle, or while the answer before lay unread: only an echo that was
+			// asked for and answered after the kill proves that the connection outlived it.
+			a.from = since
 			err := echo(alive, conn, strconv.Itoa(n), h.plan.Timeout)
 			switch code := websocket.CloseStatus(err); {
 			case err == nil:
 				a.end(nil)
-				since = time.Now()
+				since = a.start
 			case code == websocket.StatusGoingAway || code == websocket.StatusServiceRestart:
 				a.drop()
 				return

@@ -139,8 +139,7 @@ func sources(ctx context.Context, c deploy.Commit) ([]source, error) {
 		tree += c.Dir
 	}
 	said, err := gitOf(c.Repo).output(ctx, "ls-tree", "-r", "-z", "--full-tree", tree)
-	var refused *gitError
-	if errors.As(err, &refused) {
+	if _, ok := errors.AsType[*gitError](err); ok {
 		return nil, deploy.Hint(fmt.Errorf("%w: commit %.12s cannot be read: %w", deploy.ErrNotFound, c.ID, err),
 			"if the clone is shallow or partial, run `git fetch --unshallow --refetch`")
 	}

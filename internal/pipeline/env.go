@@ -41,8 +41,8 @@ func (p *Pipeline) environment() environment {
 	env := environment{path: os.Getenv("PATH"), vars: []string{
 		"HOME=" + p.home(), "LANG=C.UTF-8", "TZ=UTC", "CI=true", "NEXT_TELEMETRY_DISABLED=1", "DO_NOT_TRACK=1",
 	}}
-	keyed := append(inheritedKeyed[:len(inheritedKeyed):len(inheritedKeyed)], p.config.Inherit...)
-	for _, name := range append(inherited[:len(inherited):len(inherited)], keyed...) {
+	keyed := append(slices.Clip(inheritedKeyed), p.config.Inherit...)
+	for _, name := range append(slices.Clip(inherited), keyed...) {
 		value, ok := os.LookupEnv(name)
 		if !ok {
 			continue
@@ -75,7 +75,7 @@ func outsideRepositories(dir string) []string {
 // with returns the variables of one run: SOURCE_DATE_EPOCH (reproducible-builds.org) in seconds, and a folder for what is
 // thrown away with the checkout.
 func (e environment) with(epoch int64, tmp string) []string {
-	return append(e.vars[:len(e.vars):len(e.vars)], fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch), "TMPDIR="+tmp)
+	return append(slices.Clip(e.vars), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", epoch), "TMPDIR="+tmp)
 }
 
 // find looks a program up as the shell of a step would: in the folders of PATH that the user of the steps may enter.
@@ -98,8 +98,8 @@ func unreachable(dir string, user *process.User) string {
 	if user == nil || user.UID == 0 {
 		return ""
 	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
+	if target, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = target
 	}
 	for at := dir; ; at = filepath.Dir(at) {
 		if info, err := os.Stat(at); err == nil && !mayEnter(info, user) {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -72,7 +73,7 @@ func repositoryAbove(dir string) string {
 }
 
 func (g *git) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "git", append(g.args[:len(g.args):len(g.args)], args...)...)
+	cmd := exec.CommandContext(ctx, "git", append(slices.Clip(g.args), args...)...)
 	cmd.Dir, cmd.Env = g.dir, g.env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: g.as, Pdeathsig: syscall.SIGKILL}
 	return cmd

@@ -120,11 +120,10 @@ func yarnPackages(data []byte) ([]pkg, error) {
 			first, _, _ := strings.Cut(strings.Trim(strings.TrimSuffix(line, ":"), `"`), ",")
 			if i := strings.LastIndex(strings.Trim(first, `"`), "@"); i > 0 {
 				name = strings.Trim(first, `"`)[:i]
-				if real, alias, ok := strings.Cut(first, "@npm:"); ok && strings.LastIndex(alias, "@") > 0 { // an alias of another package
-					_ = real
+				if before, alias, ok := strings.Cut(first, "@npm:"); ok && strings.LastIndex(alias, "@") > 0 { // an alias of another package
 					name = alias[:strings.LastIndex(alias, "@")]
 				} else if ok {
-					name = strings.Trim(real, `"`)
+					name = strings.Trim(before, `"`)
 				}
 			}
 			continue

@@ -56,7 +56,7 @@ type Config struct {
 	User     *process.User // who the steps run as; nil: the caller. Another one than the caller needs root
 	Budget   int64         // bytes of the depot that Prune leaves, default 10 GiB
 	Reserve  int64         // bytes that must be free on the disk before something is built, default 1 GiB
-	Parallel int           // steps that run at once, default one for each core but at least 2
+	Parallel int           // steps that run at once, default two for each core, as some wait for the network, but at least 4
 	Inherit  []string      // names of further variables that the steps inherit; their values are part of every cache key
 	Clock    func() time.Time
 	Log      *slog.Logger
@@ -86,7 +86,7 @@ func New(c Config) (*Pipeline, error) {
 		c.Reserve = 1 << 30
 	}
 	if c.Parallel == 0 {
-		c.Parallel = max(2, cores())
+		c.Parallel = max(4, 2*cores())
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now
@@ -135,8 +135,14 @@ func (p *Pipeline) give(dir string) error {
 	if err != nil || uid < 0 || info.Sys().(*syscall.Stat_t).Uid == uint32(uid) {
 		return err
 	}
+	root, err := os.OpenRoot(dir) // who owns a folder in it may swap it for a link meanwhile
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	return filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(name, uid, gid))
+		inside, notInside := filepath.Rel(dir, name)
+		return errors.Join(err, notInside, root.Lchown(inside, uid, gid))
 	})
 }
 

@@ -125,7 +125,7 @@ func order(steps []*step) ([]*step, error) {
 			if err := visit(n, way); err != nil {
 				return err
 			}
-			for _, other := range append(n.all[:len(n.all):len(n.all)], n) {
+			for _, other := range append(slices.Clip(n.all), n) {
 				if !slices.Contains(s.all, other) {
 					s.all = append(s.all, other)
 				}

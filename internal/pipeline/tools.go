@@ -126,20 +126,20 @@ func commandWords(run string) (words []string, script bool) {
 }
 
 func (b *toolbox) identity(ctx context.Context, name, file string, env environment) (string, error) {
-	real, err := filepath.EvalSymlinks(file)
+	target, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		return "", err
 	}
-	info, err := os.Stat(real)
+	info, err := os.Stat(target)
 	if err != nil {
 		return "", err
 	}
-	state := fmt.Sprintf("%s %s %d %d", name, real, info.Size(), info.ModTime().UnixNano())
+	state := fmt.Sprintf("%s %s %d %d", name, target, info.Size(), info.ModTime().UnixNano())
 	if known[name] == nil {
 		return state, nil
 	}
 	// A shim is the same file whatever version it chooses today.
-	if strings.Contains(file, "/shims/") || strings.Contains(real, "volta") || strings.Contains(real, "mise") {
+	if strings.Contains(file, "/shims/") || strings.Contains(target, "volta") || strings.Contains(target, "mise") {
 		version, err := b.ask(ctx, name, file, env)
 		return name + " " + version, err
 	}

@@ -193,8 +193,7 @@ func startFaults() []fault {
 		{4, "says the wrong instance", breaking(func(e deploy.Engine, b *broken) {
 			b.check = func(ctx context.Context, id string) error {
 				err := e.Check(ctx, id)
-				var sick *deploy.CheckError
-				if errors.As(err, &sick) {
+				if sick, ok := errors.AsType[*deploy.CheckError](err); ok {
 					sick.Instance++
 				}
 				return err
@@ -319,8 +318,7 @@ func knowingFaults() []fault {
 		{10, "prints a secret", breaking(func(e deploy.Engine, b *broken) {
 			b.start = func(ctx context.Context, f deploy.Fence, o deploy.Order) error {
 				err := e.Start(ctx, f, o)
-				var failed *deploy.StartError
-				if errors.As(err, &failed) {
+				if failed, ok := errors.AsType[*deploy.StartError](err); ok {
 					for _, s := range o.Settings {
 						failed.Tail = append(failed.Tail, s.Name+"="+s.Value.Reveal())
 					}

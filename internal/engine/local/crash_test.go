@@ -65,7 +65,13 @@ func TestAdopt(t *testing.T) {
 	if err := errors.Join(unix.Kill(gone.KeeperPID, unix.SIGKILL), unix.Kill(gone.PID, unix.SIGKILL)); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "a sick instance", patience, func() bool { return errors.Is(fresh.Check(t.Context(), "left"), deploy.ErrUnhealthy) })
+	until(t, "the end of both", patience, func() bool { // a keeper that is still dying would pass for one that lives
+		now, err := process.Inspect(m.instance(m.stages[0], "left", "web", 1))
+		return err == nil && !now.Keeper && !now.Process
+	})
+	if err := fresh.Check(within(t, patience), "left"); !errors.Is(err, deploy.ErrUnhealthy) {
+		t.Errorf("with an instance gone: %v", err)
+	}
 	if err := fresh.Adopt(within(t, patience), "left", o); err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,14 @@
 package local_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,8 +115,7 @@ func TestWhyAReleaseCannotStart(t *testing.T) {
 			}
 			begun := time.Now()
 			err := e.Start(within(t, patience), 1, m.order(0, c.mode, m.release(t, c.mode, svc)))
-			var failed *deploy.StartError
-			if !errors.As(err, &failed) {
+			if _, ok := errors.AsType[*deploy.StartError](err); !ok {
 				t.Fatal(err)
 			}
 			for _, want := range c.wants {
@@ -136,6 +137,7 @@ func TestOtherStartFailures(t *testing.T) {
 	for name, svc := range map[string]deploy.Service{
 		"nothing": {Name: "api", Command: "./nothing", Path: "/api", Start: 20 * time.Second},
 		"worker":  {Name: "mailer", Command: "./app crash", Start: 20 * time.Second},
+		"later":   {Name: "mailer", Command: "sh -c 'sleep 0.5; exit 4'", Start: 20 * time.Second},
 	} {
 		err := e.Start(within(t, patience), 1, m.order(0, name, m.release(t, name, svc, web("good", 1))))
 		var failed *deploy.StartError
@@ -234,7 +236,9 @@ func TestUnprivileged(t *testing.T) {
 			t.Errorf("%s: %v", script, err)
 		}
 	}
-	if again := m.open(t, m.stages[0]); about(t, m, again, "mine").UID != mine.UID {
+	again := m.open(t, m.stages[0])
+	m.up(t, again, 0, "again", svc)
+	if about(t, m, again, "again").UID != mine.UID {
 		t.Error("the stage's user has changed")
 	}
 }
@@ -363,6 +367,53 @@ func TestReleaseOfTwo(t *testing.T) {
 	}
 	if left := m.leftovers(t, m.stages[0], []deploy.Running{{Rollout: "two", Release: r.ID}}); len(left) > 0 {
 		t.Errorf("left over: %q", left)
+	}
+}
+
+// A proxy that says yes and does nothing, or that answers from another release, does not pass for a shift.
+func TestShiftIsVerified(t *testing.T) {
+	m := newMachine(t)
+	m.up(t, m.open(t, m.stages[0]), 0, "one", web("good", 1))
+	toReal := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", m.dir+"/p.sock")
+	}, DisableKeepAlives: true}
+	for name, lie := range map[string]func(*http.Response){
+		"deaf": nil,
+		"other": func(r *http.Response) {
+			if r.Header.Get("Lotse-Release") != "" {
+				r.Header.Set("Lotse-Release", "other")
+			}
+		},
+	} {
+		l, err := net.Listen("unix", m.dir+"/"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		forward := &httputil.ReverseProxy{Transport: toReal, Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "proxy" },
+			ModifyResponse: func(r *http.Response) error {
+				if lie != nil {
+					lie(r)
+				}
+				return nil
+			}}
+		liar := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if lie == nil && r.Method == http.MethodPut {
+				fmt.Fprintln(w, "{}")
+				return
+			}
+			forward.ServeHTTP(w, r)
+		})}
+		go func() { _ = liar.Serve(l) }()
+		c := m.config(m.stages[0])
+		c.Proxy = proxy.NewClient(m.dir + "/" + name)
+		e, err := local.Open(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Shift(within(t, patience), 1, "one", 100); !errors.Is(err, deploy.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+		liar.Close()
 	}
 }
 

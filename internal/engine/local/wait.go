@@ -135,8 +135,7 @@ func (w *waiting) late() string {
 }
 
 func (w *waiting) explain() string {
-	var bad *answerError
-	if errors.As(w.last, &bad) {
+	if bad, ok := errors.AsType[*answerError](w.last); ok {
 		return w.mask.String(bad.Error())
 	}
 	return "gave no answer"

@@ -126,8 +126,7 @@ func (e *Engine) bringUp(ctx context.Context, r *rollout, order deploy.Order) er
 	case e.here().rollouts[r.id] != r:
 		err = fmt.Errorf("%w: it was stopped while it started", deploy.ErrAborted)
 	case err != nil:
-		var failed *deploy.StartError
-		if errors.As(err, &failed) {
+		if failed, ok := errors.AsType[*deploy.StartError](err); ok {
 			for _, l := range r.lines {
 				failed.Tail = append(failed.Tail, l.Text)
 			}

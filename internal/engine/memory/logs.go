@@ -24,8 +24,7 @@ func (e *Engine) Task(ctx context.Context, rollout, name, command string, _ []de
 			return nil
 		}
 		err := w.Command(ctx, rollout, name, command)
-		var exit *deploy.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*deploy.ExitError](err); ok {
 			for i := range exit.Tail {
 				exit.Tail[i] = r.masked(exit.Tail[i])
 			}

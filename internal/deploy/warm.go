@@ -1,0 +1,119 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	longWait = time.Hour // when nothing is warm
+	lookBack = 10 * time.Second
+)
+
+// retirement is what is warm no more on one stage, on its way out.
+type retirement struct {
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// retireWarm begins to stop what is warm no more, and returns when to look again.
+func (c *Controller) retireWarm(ctx context.Context) time.Duration {
+	next := longWait
+	settled, err := c.settledNow(ctx)
+	if err != nil {
+		c.Log.Error("warm releases could not be looked at", "error", err)
+		return lookBack
+	}
+	for _, r := range settled {
+		left, err := c.warmFor(ctx, r)
+		if err != nil && ctx.Err() == nil {
+			c.Log.Warn("a warm release could not be looked at, trying again", "stage", r.Stage.String(), "error", err)
+			left = lookBack
+		}
+		if left <= 0 {
+			c.retire(ctx, r)
+			left = longWait // its end makes us look again
+		}
+		next = min(next, left)
+	}
+	return next
+}
+
+// warmFor is how long what else runs on the stage of r stays warm. Wall clock times are compared, so that a clock that jumps
+// ends a warm time early or late, and does no more.
+func (c *Controller) warmFor(ctx context.Context, r Rollout) (time.Duration, error) {
+	engine := c.opened(r.Stage)
+	if engine == nil || c.busy(r.Stage) {
+		return longWait, nil
+	}
+	running, err := engine.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if len(running) == 0 || len(running) == 1 && running[0].Rollout == r.ID {
+		return longWait, nil
+	}
+	if left := time.Until(r.Ended.Add(r.Warm)); left > 0 && left <= r.Warm {
+		return left, nil
+	}
+	return 0, nil
+}
+
+// retire stops everything on the stage of r but r itself, beside whatever else goes on: the drain may take its time.
+func (c *Controller) retire(ctx context.Context, r Rollout) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.active[r.Stage] != nil || c.retiring[r.Stage] != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	way := &retirement{cancel, make(chan struct{})}
+	c.retiring[r.Stage] = way
+	c.walks.Go(func() {
+		defer cancel()
+		err := c.stopWarm(ctx, r)
+		c.mu.Lock()
+		delete(c.retiring, r.Stage)
+		c.mu.Unlock()
+		close(way.ended)
+		if err == nil || ctx.Err() != nil {
+			c.look()
+			return
+		}
+		c.Log.Warn("a warm release could not be stopped, trying again", "stage", r.Stage.String(), "error", err)
+		if sleep(ctx, lookBack) == nil {
+			c.look()
+		}
+	})
+}
+
+func (c *Controller) stopWarm(ctx context.Context, r Rollout) error {
+	lease, err := c.Ledger.Acquire(ctx, r.Stage, c.owner("warm"), leaseTTL, c.gone)
+	if errors.Is(err, ErrBusy) {
+		return nil // a rollout has come, and will look after them
+	}
+	if err != nil {
+		return err
+	}
+	err = c.stopAllBut(ctx, r.Stage, c.opened(r.Stage), lease.Fence, r.Drain, r.ID)
+	return errors.Join(err, c.Ledger.Release(context.WithoutCancel(ctx), lease))
+}
+
+// interrupt ends a retirement, so that a rollout need not wait for its drain. What is in flight goes on; the rollout's own
+// settling takes the retirement up again, or the next look does where it goes back.
+func (c *Controller) interrupt(ctx context.Context, stage StageRef) error {
+	c.mu.Lock()
+	way := c.retiring[stage]
+	c.mu.Unlock()
+	if way == nil {
+		return nil
+	}
+	way.cancel()
+	select {
+	case <-way.ended:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
