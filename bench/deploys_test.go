@@ -95,6 +95,12 @@ func TestAHouseDeploysAndIsClosed(t *testing.T) {
 		if said := hammer.Stop(); said.Failed > 0 || said.Requests < 50 {
 			t.Error(said.Summary())
 		}
+		if took, err := h.byHand(t.Context(), repo, `test -e lotse.yaml && test -w "$HOME" && touch made`); err != nil || took <= 0 {
+			t.Errorf("by hand: %v, %v", took, err)
+		}
+		if _, err := h.byHand(t.Context(), repo, "exit 3"); err == nil {
+			t.Error("a failing script is no error")
+		}
 		pids, err := h.pids()
 		for subject, pid := range pids {
 			if pid == 0 {

@@ -138,7 +138,7 @@ func benchPipeline(ctx context.Context, out io.Writer, report *report) error {
 			if err != nil {
 				return err
 			}
-			theirs, err := h.byHand(ctx, repo)
+			theirs, err := h.byHand(ctx, repo, byHandScript)
 			if err != nil {
 				return err
 			}
@@ -174,7 +174,7 @@ wait $api; wait $web
 `
 
 // byHand checks the commit out afresh and runs the commands as the user and with the home folder that Lotse's steps have.
-func (h *house) byHand(ctx context.Context, repo string) (time.Duration, error) {
+func (h *house) byHand(ctx context.Context, repo, script string) (time.Duration, error) {
 	dir, home := filepath.Join(h.dir, "hand"), filepath.Join(h.state, "pipeline", "home")
 	info, err := os.Stat(home)
 	if err != nil {
@@ -191,7 +191,7 @@ func (h *house) byHand(ctx context.Context, repo string) (time.Duration, error) 
 	if _, err := said(ctx, h.dir, "chown", "-R", fmt.Sprintf("%d:%d", owner.Uid, owner.Gid), dir); err != nil {
 		return 0, err
 	}
-	cmd := exec.CommandContext(ctx, "sh", "-c", byHandScript)
+	cmd := exec.CommandContext(ctx, "sh", "-c", script)
 	cmd.Dir, cmd.Env = dir, byHandEnv(home)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -26,7 +25,6 @@ import (
 
 	"github.com/lotse-eu/lotse/internal/api"
 	"github.com/lotse-eu/lotse/internal/load"
-	"github.com/lotse-eu/lotse/internal/process"
 	"github.com/lotse-eu/lotse/internal/proxy"
 )
 
@@ -192,35 +190,15 @@ func (m *machine) stopController() {
 	}
 }
 
-// keepers are the folders of everything that is kept.
-func (m *machine) keepers() []string {
-	dirs, err := filepath.Glob(filepath.Join(m.state, "local", "*", "*", "instances", "*"))
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return append(dirs, filepath.Join(m.state, "proxy", "keeper"))
-}
-
 // down ends everything and looks whether something is left.
 func (m *machine) down() {
 	if m.t.Failed() {
 		m.t.Logf("the controller said:\n%s", m.said())
 	}
-	if m.controller != nil {
-		m.stopController()
+	said, err := exec.Command(m.bin.lotse, "down", "--state", m.state).CombinedOutput()
+	if err != nil {
+		m.t.Errorf("lotse down: %v\n%s", err, said)
 	}
-	keepers := &process.Keepers{Command: []string{m.bin.lotse, "keep"}, Log: slog.New(slog.DiscardHandler)}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	var all sync.WaitGroup
-	for _, dir := range m.keepers() {
-		all.Go(func() {
-			if err := keepers.Stop(ctx, dir, 10*time.Second); err != nil {
-				m.t.Errorf("stop: %v", err)
-			}
-		})
-	}
-	all.Wait()
 	for _, p := range m.processes() {
 		m.t.Errorf("process %d is left: %s", p.pid, p.is)
 		_ = syscall.Kill(p.pid, syscall.SIGKILL)

@@ -156,3 +156,23 @@ func TestReboot(t *testing.T) {
 	none(t, report)
 	m.deployed(1) // and it goes on from there
 }
+
+// `lotse down` leaves nothing running, also when it is said twice, and the next controller brings back what was served.
+func TestDownAndUp(t *testing.T) {
+	m := newMachine(t)
+	m.deployed(2)
+	before := m.instances()
+	for range 2 {
+		m.must(m.work, "down")
+		if left := m.processes(); len(left) > 0 {
+			t.Fatalf("left running: %v", left)
+		}
+	}
+	m.serve()
+	m.awaitCensus(whole(before...))
+	h := m.loaded(m.everyKind())
+	m.more(h, 100)
+	report := h.Stop()
+	t.Log(report.Summary())
+	none(t, report)
+}

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// down ends every process that was started below the state folder: the controller, then the proxy, then the instances. The
-// data stays. Twice is fine.
+// down ends every process that was started below the state folder: the controller, then the proxy, which answers what is in
+// flight, then the instances. The data stays. Twice is fine.
 func down(ctx context.Context, p place, log *slog.Logger) error {
 	if err := endController(ctx, p); err != nil {
 		return err
@@ -21,16 +21,22 @@ func down(ctx context.Context, p place, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	dirs, err := p.keepers()
+	if err := keepers.Stop(ctx, p.keeper(), proxyGrace); err != nil {
+		return err
+	}
+	instances, err := p.instances()
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, dir := range dirs {
-		group.Go(func() error { return keepers.Stop(ctx, dir, 10*time.Second) })
+	for _, dir := range instances {
+		group.Go(func() error { return keepers.Stop(ctx, dir, instanceGrace) })
 	}
 	return group.Wait()
 }
+
+// instanceGrace is what instances get when everything is ended: the proxy is gone, so that nothing is in flight in them.
+const instanceGrace = 10 * time.Second
 
 // endController asks the controller of the folder to end, and waits until it has.
 func endController(ctx context.Context, p place) error {

@@ -39,6 +39,9 @@ func parts() cli.Parts {
 		Serve: func(ctx context.Context, o cli.ServeOptions) error {
 			return serve(ctx, place(o.State), ports{o.HTTPS, o.HTTP}, o.Log, o.Ready)
 		},
+		Down: func(ctx context.Context, state string) error {
+			return down(ctx, place(state), slog.New(slog.DiscardHandler))
+		},
 		Proxy: proxyCommand,
 		Keep:  process.Keep,
 		Check: func(name string, data []byte) error { _, err := config.Read(name, data); return err },

@@ -107,10 +107,9 @@ func write(f *os.File, s string) error {
 	return err
 }
 
-// keepers lists the folders of everything that is kept below the state folder.
-func (p place) keepers() ([]string, error) {
-	instances, err := filepath.Glob(p.at("local", "*", "*", "instances", "*"))
-	return append(instances, p.keeper()), err
+// instances lists the folders of all instances below the state folder.
+func (p place) instances() ([]string, error) {
+	return filepath.Glob(p.at("local", "*", "*", "instances", "*"))
 }
 
 // self is the program that runs now, by a path that outlives a rebuild beside it.

@@ -30,6 +30,9 @@ type Parts struct {
 	// Serve runs a controller until ctx ends, which is no error.
 	Serve func(ctx context.Context, o ServeOptions) error
 
+	// Down ends every process that was started below a state folder. Nothing running is fine.
+	Down func(ctx context.Context, state string) error
+
 	// Proxy and Keep are the bodies of two hidden commands that Lotse starts itself. Proxy is given its arguments as they are,
 	// flags and all; Keep the folder of the instance.
 	Proxy func(ctx context.Context, args []string) error

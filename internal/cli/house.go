@@ -33,6 +33,24 @@ func (s *session) serveCommand() *cobra.Command {
 	return c
 }
 
+func (s *session) downCommand() *cobra.Command {
+	if s.Down == nil {
+		return nil
+	}
+	return &cobra.Command{Use: "down", Short: "End everything that runs: controller, proxy, instances", Args: cobra.NoArgs,
+		Long: "Ends the controller of the state folder, then the proxy, when it has answered what is in flight, then the instances. All data\nstays; the next `lotse serve` brings back what the stages served.",
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			if err := s.Down(ctx, s.stateFolder()); err != nil {
+				return err
+			}
+			if s.json {
+				return s.answer(map[string]bool{"down": true})
+			}
+			s.say("nothing runs any more; the data is in %s", s.stateFolder())
+			return nil
+		})}
+}
+
 func (s *session) ready(line string) {
 	if s.json {
 		s.line(map[string]string{"ready": line})

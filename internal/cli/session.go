@@ -44,7 +44,7 @@ func (s *session) root() *cobra.Command {
 	for _, c := range []*cobra.Command{
 		s.deployCommand(), s.followCommand(), s.abortCommand(),
 		s.statusCommand(), s.historyCommand(), s.showCommand(), s.releaseCommand(), s.logsCommand(),
-		s.serveCommand(), s.checkCommand(), s.schemaCommand(), s.ledgerCommand(), s.doctorCommand(), s.trustCommand(), s.demoCommand(),
+		s.serveCommand(), s.downCommand(), s.checkCommand(), s.schemaCommand(), s.ledgerCommand(), s.doctorCommand(), s.trustCommand(), s.demoCommand(),
 		s.proxyCommand(), s.keepCommand(), s.versionCommand(),
 	} {
 		if c != nil {
