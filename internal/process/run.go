@@ -54,6 +54,12 @@ func run(ctx context.Context, spec Spec, output func(line string), cgroups strin
 		return Exit{}, fmt.Errorf("run %s: %w", spec.Name, err)
 	}
 	defer read.Close()
+	// os.Pipe makes both ends non-blocking, and the child shares the flag: a command that writes faster than it is read would
+	// fail with EAGAIN.
+	if err := unix.SetNonblock(int(fdOf(write)), false); err != nil {
+		write.Close()
+		return Exit{}, fmt.Errorf("run %s: %w", spec.Name, err)
+	}
 	if spec.User != nil && os.Geteuid() == 0 {
 		// Its user may then also open /dev/stdout.
 		if err := write.Chown(int(spec.User.UID), int(spec.User.GID)); err != nil {

@@ -206,3 +206,43 @@ func TestAnInheritedMarkerDoesNotCount(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
+
+// A command may write faster than its output is read, as every program may on a pipe.
+func TestOutputFasterThanItIsRead(t *testing.T) {
+	lines := 0
+	spec := Spec{Name: "fast", Command: []string{"/bin/sh", "-euc", `i=0; line=$(head -c 4000 /dev/zero | tr '\0' x); while [ $i -lt 500 ]; do echo "$line"; i=$((i+1)); done`},
+		Dir: "/", Env: []string{"PATH=/usr/bin:/bin"}}
+	exit, err := Run(t.Context(), spec, func(string) {
+		lines++
+		if lines == 1 { // a reader that is slow once: the pipe fills
+			eventually(t, "the pipe is full", func() bool { return writerSleeps(t) })
+		}
+	})
+	if err != nil || !exit.OK() || lines != 500 {
+		t.Errorf("got %d lines, %v, %v; want 500 and exit code 0", lines, exit, err)
+	}
+}
+
+// writerSleeps reports whether a child of this process waits in a write to a pipe, or has ended.
+func writerSleeps(t *testing.T) bool {
+	t.Helper()
+	children, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range children {
+		pids, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for pid := range strings.FieldsSeq(string(pids)) {
+			if where, err := os.ReadFile("/proc/" + pid + "/wchan"); err == nil && strings.Contains(string(where), "pipe_write") {
+				return true
+			}
+			if stat, err := os.ReadFile("/proc/" + pid + "/stat"); err == nil && strings.Contains(string(stat), ") Z ") {
+				return true
+			}
+		}
+	}
+	return false
+}
