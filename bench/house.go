@@ -100,8 +100,8 @@ func (h *house) lotse(ctx context.Context, dir string, args ...string) (string, 
 }
 
 // deploy deploys and returns what the ledger knows of it, as `lotse show --json` says it.
-func (h *house) deploy(ctx context.Context, dir string, flags ...string) (deploy.Rollout, error) {
-	id, err := h.lotse(ctx, dir, append([]string{"deploy", "--detach"}, flags...)...)
+func (h *house) deploy(ctx context.Context, dir string) (deploy.Rollout, error) {
+	id, err := h.lotse(ctx, dir, "deploy", "--detach")
 	if err != nil {
 		return deploy.Rollout{}, err
 	}

@@ -68,7 +68,7 @@ func (m *machine) folders() []string {
 		depth := strings.Count(rel, "/")
 		switch {
 		case err != nil:
-			return nil // gone while we look
+			return nil //nolint:nilerr // gone while we look
 		case d.IsDir() && (depth >= 3 || d.Name() == "locks"):
 			all[rel] = true
 			return filepath.SkipDir

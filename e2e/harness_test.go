@@ -287,7 +287,9 @@ func (m *machine) git(dir string, args ...string) {
 }
 
 // url is the address of a *.localhost name on this machine's HTTPS port.
-func (m *machine) url(host string) string { return fmt.Sprintf("https://%s:%d", host, m.https) }
+func (m *machine) url(host string) string {
+	return fmt.Sprintf("https://%s:%d", host, m.https) //nolint:nosprintfhostport // a name, never an IPv6 address
+}
 
 // roots trusts what browsers would trust after `lotse trust`, and nothing else.
 func (m *machine) roots() *x509.CertPool {

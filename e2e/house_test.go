@@ -29,7 +29,7 @@ func TestHouse(t *testing.T) {
 }
 
 func (m *machine) redirects(t *testing.T) {
-	resp, err := m.client().Get(fmt.Sprintf("http://%s:%d/get?word=a", host, m.http))
+	resp, err := m.client().Get(fmt.Sprintf("http://%s:%d/get?word=a", host, m.http)) //nolint:nosprintfhostport // a name, never an IPv6 address
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -159,7 +159,7 @@ func named(t *testing.T, page string) []string {
 // split parts a command line into the names of the command and its flags. Whatever is no name ends the names.
 func split(line string) (names, flags []string) {
 	name, inNames := regexp.MustCompile(`^[a-z]+$`), true
-	for _, word := range strings.Fields(line) {
+	for word := range strings.FieldsSeq(line) {
 		inNames = inNames && name.MatchString(word)
 		if inNames {
 			names = append(names, word)

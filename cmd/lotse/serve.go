@@ -72,7 +72,7 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 	}
 
 	group, ctx := errgroup.WithContext(ctx)
-	engines := &engines{ctx: ctx, group: group, place: p, depot: store, proxy: traffic, keepers: keepers, log: log}
+	engines := &engines{port: at.HTTPS, ctx: ctx, group: group, place: p, depot: store, proxy: traffic, keepers: keepers, log: log}
 	controller := deploy.New(deploy.Config{Ledger: book, Places: book, Builder: builder, Read: config.Read, Settings: settings.Of,
 		Engine: engines.open, Address: at.address, Owner: owner(), Log: log})
 	group.Go(func() error { return watchProxy(ctx, p, keepers, at, log) })
@@ -141,6 +141,7 @@ func (p ports) address(s deploy.Stage) string {
 
 // engines opens engines by name. This is the one place that knows which there are.
 type engines struct {
+	port    int // of HTTPS
 	ctx     context.Context
 	group   *errgroup.Group
 	place   place
@@ -158,7 +159,7 @@ func (e *engines) open(app string, stage deploy.Stage) (deploy.Engine, error) {
 		return nil, deploy.Hint(fmt.Errorf("%w: engine %q", deploy.ErrUnsupported, stage.Engine), "this version of Lotse has the engine local")
 	}
 	engine, err := local.Open(local.Config{App: app, Stage: stage.Name, Dir: e.place.at("local", app, stage.Name), Depot: e.depot,
-		Proxy: e.proxy, Keepers: e.keepers, Log: e.log})
+		Proxy: e.proxy, Keepers: e.keepers, Port: e.port, Log: e.log})
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func (s *session) downCommand() *cobra.Command {
 
 func (s *session) ready(line string) {
 	if s.json {
-		s.line(map[string]string{"ready": line})
+		_ = s.line(map[string]string{"ready": line}) // there is nobody left to tell
 		return
 	}
 	s.say("%s", clean(line))
@@ -249,7 +249,7 @@ func (s *session) demoOptions() DemoOptions {
 
 func (s *session) sayOrLine(line string) {
 	if s.json {
-		s.line(map[string]string{"say": line})
+		_ = s.line(map[string]string{"say": line}) // there is nobody left to tell
 		return
 	}
 	s.say("%s", clean(line))

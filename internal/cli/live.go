@@ -112,7 +112,7 @@ func (d *drawing) View() tea.View {
 
 var (
 	spinner = []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
-	signs   = signSet{waiting: "·", running: "›", done: "✓", cached: "=", missed: "✗", skipped: "-", undone: "↩"}
+	signs   = signSet{waiting: "·", running: "›", done: "✓", cached: "=", missed: "✗", skipped: "-", undone: "↩"} //nolint:gochecknoglobals // a constant that Go has no word for
 
 	faint = lipgloss.NewStyle().Faint(true)
 	loud  = lipgloss.NewStyle().Foreground(lipgloss.Yellow)
@@ -137,8 +137,9 @@ func (s signSet) of(r row) string {
 		return loud.Render(s.undone)
 	case skipped:
 		return faint.Render(s.skipped)
+	default: // waiting
+		return faint.Render(s.waiting)
 	}
-	return faint.Render(s.waiting)
 }
 
 // drawn is the tree as lines of at most width columns.

@@ -45,7 +45,7 @@ func (s *session) logs(ctx context.Context, given string, q deploy.LogQuery) err
 		return broken == nil
 	})
 	if q.Follow && ctx.Err() != nil {
-		return nil // Ctrl-C is how one ends it
+		return nil //nolint:nilerr // Ctrl-C is how one ends it
 	}
 	return errors.Join(err, broken)
 }

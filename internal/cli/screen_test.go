@@ -36,8 +36,8 @@ func (s *screen) write(data []byte) (rest []byte) {
 		if n == 0 {
 			return data
 		}
-		switch {
-		case seq[0] == 0x1b:
+		switch seq[0] {
+		case 0x1b:
 			s.escape(string(seq))
 		default:
 			r, _ := utf8.DecodeRune(seq)

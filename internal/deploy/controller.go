@@ -259,7 +259,7 @@ func (c *Controller) takeUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for stage, going := range lastOf(rollouts) {
+	for stage, going := range goingOn(rollouts) {
 		if !going {
 			c.freeLease(ctx, stage)
 		}
@@ -277,8 +277,8 @@ func (c *Controller) takeUp(ctx context.Context) error {
 	return nil
 }
 
-// lastOf maps every stage to whether a rollout of it has not ended.
-func lastOf(rollouts []Rollout) map[StageRef]bool {
+// goingOn maps every stage to whether a rollout of it has not ended.
+func goingOn(rollouts []Rollout) map[StageRef]bool {
 	going := map[StageRef]bool{}
 	for _, r := range rollouts {
 		going[r.Stage] = going[r.Stage] || !r.Outcome.Ended()

@@ -56,6 +56,7 @@ func TestNextRolloutEndsTheWarmOne(t *testing.T) {
 	inSite(t, func(t *testing.T, s *site) {
 		s.deploy("one")
 		two, three := s.deploy("two"), s.deploy("three")
+		synctest.Wait() // it is retired beside everything else
 		if got, want := s.running(), map[string]int{two.ID: 0, three.ID: 100}; !maps.Equal(got, want) {
 			t.Errorf("runs %v, want %v", got, want)
 		}

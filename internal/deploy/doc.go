@@ -18,8 +18,8 @@
 //	          stable window
 //	shift     give it the traffic, verify what is served      it has the traffic            give it back to the old
 //	watch     ask on until the watch is over                  -                             -
-//	settle    stop all but it and the one before, which       -                             -
-//	          stays warm; write that it is good
+//	settle    write that it is good; the one before stays     -                             -
+//	          warm, what is older is retired
 //
 // Every step is an event in the ledger before it begins and after it ends:
 //

@@ -186,10 +186,8 @@ func watch(ctx context.Context, w *walk) error {
 	return err
 }
 
-// settle stops what is older than the release before, and writes that the rollout is good. That is its last event.
+// settle writes that the rollout is good. That is its last event; what is older than the release before is retired then, beside
+// whatever else goes on, since its drain may take its time.
 func settle(ctx context.Context, w *walk) error {
-	if err := w.c.stopAllBut(ctx, w.Stage, w.engine, w.lease.Fence, w.Drain, w.ID, w.Before); err != nil {
-		return err
-	}
 	return w.write(ctx, Event{Kind: KindSettled, Release: w.release.ID, Data: data(settledData{Before: w.Before})})
 }

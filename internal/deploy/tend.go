@@ -63,10 +63,10 @@ type stoppedData struct {
 // settledNow returns the last settled rollout of each stage.
 func (c *Controller) settledNow(ctx context.Context) ([]Rollout, error) {
 	rollouts, err := c.rollouts(ctx, EventQuery{})
-	if err != nil {
-		return nil, err
-	}
-	var now []Rollout
+	return settledOf(rollouts), err
+}
+
+func settledOf(rollouts []Rollout) (now []Rollout) {
 	for _, r := range rollouts {
 		if r.Outcome != Settled {
 			continue
@@ -74,7 +74,7 @@ func (c *Controller) settledNow(ctx context.Context) ([]Rollout, error) {
 		now = slices.DeleteFunc(now, func(o Rollout) bool { return o.Stage == r.Stage })
 		now = append(now, r)
 	}
-	return now, nil
+	return now
 }
 
 func (c *Controller) rollouts(ctx context.Context, q EventQuery) ([]Rollout, error) {

@@ -20,12 +20,16 @@ type retirement struct {
 // retireWarm begins to stop what is warm no more, and returns when to look again.
 func (c *Controller) retireWarm(ctx context.Context) time.Duration {
 	next := longWait
-	settled, err := c.settledNow(ctx)
+	rollouts, err := c.rollouts(ctx, EventQuery{})
 	if err != nil {
 		c.Log.Error("warm releases could not be looked at", "error", err)
 		return lookBack
 	}
-	for _, r := range settled {
+	going := goingOn(rollouts)
+	for _, r := range settledOf(rollouts) {
+		if going[r.Stage] {
+			continue // whoever walks the rollout looks after the stage
+		}
 		left, err := c.warmFor(ctx, r)
 		if err != nil && ctx.Err() == nil {
 			c.Log.Warn("a warm release could not be looked at, trying again", "stage", r.Stage.String(), "error", err)
@@ -40,8 +44,8 @@ func (c *Controller) retireWarm(ctx context.Context) time.Duration {
 	return next
 }
 
-// warmFor is how long what else runs on the stage of r stays warm. Wall clock times are compared, so that a clock that jumps
-// ends a warm time early or late, and does no more.
+// warmFor is how long nothing has to be stopped on the stage of r: the release before is warm for a time, and what is older
+// is not.
 func (c *Controller) warmFor(ctx context.Context, r Rollout) (time.Duration, error) {
 	engine := c.opened(r.Stage)
 	if engine == nil || c.busy(r.Stage) {
@@ -51,16 +55,29 @@ func (c *Controller) warmFor(ctx context.Context, r Rollout) (time.Duration, err
 	if err != nil {
 		return 0, err
 	}
-	if len(running) == 0 || len(running) == 1 && running[0].Rollout == r.ID {
-		return longWait, nil
+	left := longWait
+	for _, other := range running {
+		switch other.Rollout {
+		case r.ID:
+		case r.Before:
+			left = min(left, r.warmLeft())
+		default:
+			return 0, nil
+		}
 	}
-	if left := time.Until(r.Ended.Add(r.Warm)); left > 0 && left <= r.Warm {
-		return left, nil
-	}
-	return 0, nil
+	return left, nil
 }
 
-// retire stops everything on the stage of r but r itself, beside whatever else goes on: the drain may take its time.
+// warmLeft is how long the release before this one stays up. Wall clock times are compared, so that a clock that jumps ends a warm
+// time early or late, and does no more.
+func (r Rollout) warmLeft() time.Duration {
+	if left := time.Until(r.Ended.Add(r.Warm)); left > 0 && left <= r.Warm {
+		return left
+	}
+	return 0
+}
+
+// retire stops everything on the stage of r but r itself and what is warm, beside whatever else goes on: the drain may take its time.
 func (c *Controller) retire(ctx context.Context, r Rollout) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,7 +113,11 @@ func (c *Controller) stopWarm(ctx context.Context, r Rollout) error {
 	if err != nil {
 		return err
 	}
-	err = c.stopAllBut(ctx, r.Stage, c.opened(r.Stage), lease.Fence, r.Drain, r.ID)
+	keep := []string{r.ID}
+	if r.warmLeft() > 0 {
+		keep = append(keep, r.Before)
+	}
+	err = c.stopAllBut(ctx, r.Stage, c.opened(r.Stage), lease.Fence, r.Drain, keep...)
 	return errors.Join(err, c.Ledger.Release(context.WithoutCancel(ctx), lease))
 }
 
