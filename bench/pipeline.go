@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -59,9 +60,22 @@ func exampleOf(file string, round int) (string, error) {
 		`stages: { dev: { url: "https://` + benchHost + `", stable: 50ms, watch: 0s, drain: 1s } }` + "\n", nil
 }
 
-// idle gives every step of the example a command that only leaves what the steps are to make.
+// idle gives every step of the example a command that makes what the step is to make, and nothing that is another's.
 func idle(file string) string {
-	return regexp.MustCompile(`run: "[^"]*"`).ReplaceAllString(file, `run: "mkdir -p node_modules dist bin && touch node_modules/x dist/index.html bin/api"`)
+	run, makes := regexp.MustCompile(`run: "[^"]*"`), regexp.MustCompile(`makes: \[([^\]]*)\]`)
+	var idle strings.Builder
+	for line := range strings.Lines(file) {
+		command := "true"
+		if made := makes.FindStringSubmatch(line); made != nil {
+			file := made[1]
+			if path.Dir(file) == "." {
+				file += "/index.html"
+			}
+			command = "mkdir -p " + path.Dir(file) + " && touch " + file
+		}
+		idle.WriteString(run.ReplaceAllString(line, `run: "`+command+`"`))
+	}
+	return idle.String()
 }
 
 // deployExample deploys a round of the example and returns how long its build took.
