@@ -113,3 +113,36 @@ func (m *machine) tellsNothing(t *testing.T, name, text, secret string) {
 		}
 	}
 }
+
+// The further addresses of a stage are sent to its own, with their path and query.
+func TestRedirectedHosts(t *testing.T) {
+	m := newMachine(t)
+	dir := m.repository(map[string]string{"dist/index.html": "<!doctype html>", "lotse.yaml": `app: shop
+services: { site: { static: dist } }
+stages: { dev: { url: https://www.shop.localhost, redirects: [https://shop.localhost], stable: 100ms, watch: 100ms } }
+`})
+	m.must(dir, "deploy")
+	client := m.client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	answer, err := client.Get(m.url("shop.localhost") + "/find?from=Kiel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if to := answer.Header.Get("Location"); answer.StatusCode != http.StatusPermanentRedirect || to != m.url("www.shop.localhost")+"/find?from=Kiel" {
+		t.Errorf("it answers %s to %q", answer.Status, to)
+	}
+}
+
+// A host that Lotse has no certificate for is refused before anything is built.
+func TestHostWithoutACertificate(t *testing.T) {
+	m := newMachine(t)
+	dir := m.repository(map[string]string{"dist/index.html": "<!doctype html>", "lotse.yaml": `app: shop
+services: { site: { static: dist } }
+stages: { prod: { url: https://www.example.org } }
+`})
+	r := m.lotse(dir, "deploy")
+	if r.code == 0 || !strings.Contains(r.err, "*.localhost") {
+		t.Errorf("exit code %d, saying %q", r.code, r.err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -158,6 +159,9 @@ func (e *engines) open(app string, stage deploy.Stage) (deploy.Engine, error) {
 	if stage.Engine != "" && stage.Engine != "local" {
 		return nil, deploy.Hint(fmt.Errorf("%w: engine %q", deploy.ErrUnsupported, stage.Engine), "this version of Lotse has the engine local")
 	}
+	if err := certifiable(stage); err != nil {
+		return nil, err
+	}
 	engine, err := local.Open(local.Config{App: app, Stage: stage.Name, Dir: e.place.at("local", app, stage.Name), Depot: e.depot,
 		Proxy: e.proxy, Keepers: e.keepers, Port: e.port, Log: e.log})
 	if err != nil {
@@ -165,4 +169,19 @@ func (e *engines) open(app string, stage deploy.Stage) (deploy.Engine, error) {
 	}
 	e.group.Go(func() error { return engine.Run(e.ctx) })
 	return engine, nil
+}
+
+// certifiable refuses a stage for whose host this version has no certificate: it would settle, and nobody could open it.
+func certifiable(stage deploy.Stage) error {
+	for _, address := range append([]string{stage.URL}, stage.Redirects...) {
+		u, err := url.Parse(address)
+		if err != nil {
+			return fmt.Errorf("%w: %w", deploy.ErrBadInput, err)
+		}
+		if host := u.Hostname(); host != "localhost" && !strings.HasSuffix(host, ".localhost") {
+			return deploy.Hint(fmt.Errorf("%w: stage %s has the host %s, and this version has certificates for *.localhost alone",
+				deploy.ErrUnsupported, stage.Name, host), "use a host such as https://"+stage.Name+".localhost")
+		}
+	}
+	return nil
 }

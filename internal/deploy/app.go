@@ -69,7 +69,7 @@ type Stage struct {
 	Name      string
 	Engine    string   // "local" where the file says nothing
 	URL       string   // https://host[:port]; the port where Lotse's proxy listens is not part of it
-	Redirects []string // further hosts that are sent to URL with their path and query
+	Redirects []string // further addresses (https://host) that are sent to URL with their path and query
 	EnvFile   string   // a .env file beside lotse.yaml that is not in the commit; empty: none
 	Env       map[string]string
 	Watch     time.Duration // how long a shifted release is watched before it settles, default 60 s

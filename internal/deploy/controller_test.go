@@ -139,6 +139,10 @@ func TestMisses(t *testing.T) {
 			during: breakAt("health", 2*time.Second)},
 		"it falls ill under traffic": {step: "watch", is: deploy.ErrUnhealthy, says: "api[1] out of memory",
 			during: breakAt("watch", 30*time.Second)},
+		"it ends and is started again in the stable window": {step: "health", is: deploy.ErrUnhealthy, says: "api[0] ended by itself",
+			during: crashAt("health", 2*time.Second)},
+		"it ends and is started again under traffic": {step: "watch", is: deploy.ErrUnhealthy, says: "api[0] ended by itself",
+			during: crashAt("watch", 30*time.Second)},
 		"the shift fails": {step: "shift", is: deploy.ErrUnavailable, says: "refused by the platform", prepare: func(_ *testing.T, s *site) {
 			s.world.Fail(memory.Shift, memory.Fault{Err: errors.Join(deploy.ErrUnavailable, errors.New("refused by the platform")), Times: 1})
 		}},
@@ -205,6 +209,15 @@ func breakAt(step string, after time.Duration) func(*testing.T, *site, string) {
 		if err := s.world.Break("shop", "dev", id, "api", 1, "out of memory"); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// crashAt makes an instance end and answer again at once.
+func crashAt(step string, after time.Duration) func(*testing.T, *site, string) {
+	return func(_ *testing.T, s *site, id string) {
+		s.reaches(id, step)
+		pass(after)
+		s.crashed.Add(1)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,7 @@ type site struct {
 	secrets map[string]string
 	points  *points // nil: nothing crashes
 	life    int
+	crashed atomic.Int64 // how often the first instance of the api ended and was started again
 	*deploy.Controller
 	end func()
 }
@@ -72,7 +74,7 @@ func (s *site) boot() {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := deploy.Config{Ledger: s.ledger, Places: s.ledger, Builder: s.builder, Read: s.builder.read, Settings: s.settings,
 		Engine: func(app string, stage deploy.Stage) (deploy.Engine, error) {
-			return memory.Open(s.world, app, stage.Name), nil
+			return restarting{memory.Open(s.world, app, stage.Name), s}, nil
 		},
 		Address: func(s deploy.Stage) string { return s.URL }, Owner: fmt.Sprint("controller-", s.life), Log: slog.New(slog.DiscardHandler)}
 	if s.points != nil {
@@ -103,6 +105,24 @@ func (s *site) settings(context.Context, string, string, deploy.Stage) (deploy.S
 	}
 	of.Version = hex.EncodeToString(sum.Sum(nil))
 	return of, nil
+}
+
+// restarting shows how often an instance was started again.
+type restarting struct {
+	*memory.Engine
+	site *site
+}
+
+func (e restarting) List(ctx context.Context) ([]deploy.Running, error) {
+	running, err := e.Engine.List(ctx)
+	for _, r := range running {
+		for _, service := range r.Services {
+			if service.Name == "api" {
+				service.Instances[0].Restarts = int(e.site.crashed.Load())
+			}
+		}
+	}
+	return running, err
 }
 
 // deploy deploys a commit to dev and returns how it ended.

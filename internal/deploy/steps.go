@@ -50,8 +50,11 @@ const (
 
 func build(ctx context.Context, w *walk) error {
 	release, err := w.c.Builder.Build(ctx, w.ID, w.app, w.commit, w.reportStep, w.output)
+	if err != nil && !errors.Is(err, ErrBuild) {
+		err = fmt.Errorf("%w: %w", ErrBuild, err)
+	}
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBuild, err)
+		return err
 	}
 	w.release = release
 	return w.write(ctx, Event{Kind: KindRelease, Release: release.ID, Data: data(releaseData{Steps: release.Record.Steps})})

@@ -247,8 +247,13 @@ func (w *walk) order() Order {
 	return Order{Rollout: w.ID, Release: w.release, Stage: w.stage, Settings: w.settings.Values}
 }
 
-// askThrough asks for health every second for this long, and once at its end; one miss ends it.
+// askThrough asks for health every second for this long, and once at its end; one miss ends it. An instance that ended and was
+// started again meanwhile is a miss, however well it answers now.
 func (w *walk) askThrough(ctx context.Context, window time.Duration) (asked int, err error) {
+	before, err := w.restarts(ctx)
+	if err != nil {
+		return 0, err
+	}
 	end := time.Now().Add(window)
 	for left := window; left > 0; left = time.Until(end) {
 		if err := sleep(ctx, min(left, healthEvery)); err != nil {
@@ -257,9 +262,60 @@ func (w *walk) askThrough(ctx context.Context, window time.Duration) (asked int,
 		if err := w.engine.Check(ctx, w.ID); err != nil {
 			return asked, err
 		}
+		now, err := w.restarts(ctx)
+		if err != nil {
+			return asked, err
+		}
+		for copyOf, n := range now {
+			if n > before[copyOf] {
+				return asked, &CheckError{Service: copyOf.service, Instance: copyOf.number, Tail: w.lastWords(ctx, copyOf),
+					Cause: "ended by itself and was started again"}
+			}
+		}
 		asked++
 	}
 	return asked, nil
+}
+
+// instance names one copy of a service.
+type instance struct {
+	service string
+	number  int
+}
+
+// restarts is how often each instance of the rollout was started again.
+func (w *walk) restarts(ctx context.Context) (map[instance]int, error) {
+	running, err := w.engine.List(ctx)
+	restarts := map[instance]int{}
+	for _, r := range running {
+		if r.Rollout != w.ID {
+			continue
+		}
+		for _, s := range r.Services {
+			for _, i := range s.Instances {
+				restarts[instance{s.Name, i.Number}] = i.Restarts
+			}
+		}
+	}
+	return restarts, err
+}
+
+// lastWords is the end of an instance's output, where the engine keeps any.
+func (w *walk) lastWords(ctx context.Context, of instance) (tail []string) {
+	logs, ok := w.c.opened(w.Stage).(Logs)
+	if !ok {
+		return nil
+	}
+	err := logs.Logs(ctx, LogQuery{Rollout: w.ID, Service: of.service, Lines: 10}, func(l LogLine) bool {
+		if l.Instance == of.number {
+			tail = append(tail, l.Text)
+		}
+		return true
+	})
+	if err != nil {
+		w.c.Log.Warn("the output of an instance cannot be read", "rollout", w.ID, "error", err)
+	}
+	return tail
 }
 
 func (w *walk) prove(e Evidence) { w.evidence = append(w.evidence, e) }

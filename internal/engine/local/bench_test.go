@@ -109,7 +109,7 @@ func shortDir(t enginetest.T) string {
 
 func newMachine(t enginetest.T) *machine {
 	m := &machine{dir: shortDir(t), log: &logBuffer{}}
-	m.stages = [2]deploy.Stage{{Name: "dev", URL: "https://dev-shop.localhost", Redirects: []string{"www.dev-shop.localhost"}}, {Name: "prod", URL: "https://shop.localhost"}}
+	m.stages = [2]deploy.Stage{{Name: "dev", URL: "https://dev-shop.localhost", Redirects: []string{"https://www.dev-shop.localhost"}}, {Name: "prod", URL: "https://shop.localhost"}}
 	var err error
 	if m.depot, err = depot.Open(m.dir + "/depot"); err != nil {
 		t.Fatalf("%v", err)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,7 +65,7 @@ func (e *Engine) environment(order deploy.Order, service, number, home string, p
 	if port != 0 {
 		ours = append(ours, "PORT="+strconv.Itoa(port))
 	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "TMPDIR=" + home + "/tmp"}
+	env := []string{"PATH=" + reachable(os.Getenv("PATH"), e.user), "HOME=" + home, "TMPDIR=" + home + "/tmp"}
 	for _, s := range order.Settings {
 		env = set(env, s.Name, s.Value.Reveal())
 	}
@@ -73,6 +74,22 @@ func (e *Engine) environment(order deploy.Order, service, number, home string, p
 		env = set(env, name, value)
 	}
 	return env
+}
+
+// reachable leaves out of PATH what user may not enter. A shell that finds a folder closed says "permission denied" of a program
+// that is not there at all.
+func reachable(path string, user *process.User) string {
+	if user == nil {
+		return path
+	}
+	return strings.Join(slices.DeleteFunc(filepath.SplitList(path), func(dir string) bool {
+		for ; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
+			if info, err := os.Stat(dir); err != nil || info.Mode()&0o001 == 0 {
+				return true
+			}
+		}
+		return false
+	}), string(filepath.ListSeparator))
 }
 
 // set replaces a variable: of two of one name, C takes the first and Go the last.
@@ -117,11 +134,15 @@ func hostsOf(s deploy.Stage, port int) (host string, redirects map[string]string
 	if port != 0 && port != 443 {
 		to = "https://" + net.JoinHostPort(u.Hostname(), strconv.Itoa(port))
 	}
-	for _, h := range s.Redirects {
+	for _, r := range s.Redirects {
+		from, err := url.Parse(r)
+		if err != nil || from.Hostname() == "" {
+			return "", nil, fmt.Errorf("%w: the stage's redirect %q has no host", deploy.ErrBadInput, r)
+		}
 		if redirects == nil {
 			redirects = map[string]string{}
 		}
-		redirects[h] = to
+		redirects[from.Hostname()] = to
 	}
 	return u.Hostname(), redirects, nil
 }
