@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -188,9 +190,20 @@ func TestEnvironment(t *testing.T) {
 	}
 	home := filepath.Join(m.stageDir(m.stages[0]), "homes", "env.web.1")
 	for name, want := range map[string]string{"HOME": home, "TMPDIR": home + "/tmp", "HOST": "127.0.0.1", "LOTSE_APP": "shop", "LOTSE_STAGE": "dev",
-		"LOTSE_RELEASE": o.Release.ID.Short(), "LOTSE_SERVICE": "web", "LOTSE_INSTANCE": "1", "COLOUR": "#ff8800", "PATH": os.Getenv("PATH")} {
+		"LOTSE_RELEASE": o.Release.ID.Short(), "LOTSE_SERVICE": "web", "LOTSE_INSTANCE": "1", "COLOUR": "#ff8800"} {
 		if env[name] != want {
 			t.Errorf("%s = %q, want %q", name, env[name], want)
+		}
+	}
+	// As root, instances run as users who may not enter every folder of PATH; a shell would call what is not there forbidden.
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		enters := exec.Command("/bin/sh", "-c", "cd "+dir)
+		if os.Getuid() == 0 {
+			enters.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 61999, Gid: 61999}}
+		}
+		may := enters.Run() == nil
+		if has := slices.Contains(filepath.SplitList(env["PATH"]), dir); has != may && (os.Getuid() == 0 || !has) {
+			t.Errorf("PATH has %s: %v; its user may enter it: %v", dir, has, may)
 		}
 	}
 	if env["PORT"] == "3000" || env["PORT"] == "" {
@@ -519,7 +532,7 @@ func TestHostsChange(t *testing.T) {
 	e := m.open(t, m.stages[0])
 	m.up(t, e, 0, "before", web("good", 1))
 	o := m.order(0, "after", m.release(t, "after", web("good", 1)))
-	o.Stage.URL, o.Stage.Redirects = "https://new-shop.localhost", []string{"dev-shop.localhost"}
+	o.Stage.URL, o.Stage.Redirects = "https://new-shop.localhost", []string{"https://dev-shop.localhost"}
 	if err := e.Start(within(t, patience), 1, o); err != nil {
 		t.Fatal(err)
 	}
