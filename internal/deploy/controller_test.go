@@ -245,6 +245,21 @@ func (s *site) reaches(id, step string) {
 	}
 }
 
+// That a platform cannot list for a moment says nothing of the release that is being watched.
+func TestListFailsDuringTheWatch(t *testing.T) {
+	inSite(t, func(t *testing.T, s *site) {
+		id, err := s.Deploy(t.Context(), deploy.Request{Dir: "/app", Rev: "one"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.reaches(id, "watch")
+		s.world.Fail(memory.List, memory.Fault{Err: deploy.ErrUnavailable, Times: 3})
+		if r := s.ended(id); r.Outcome != deploy.Settled {
+			t.Errorf("it is %s: %+v", r.Outcome, r.Turned)
+		}
+	})
+}
+
 // A first release that misses leaves nothing.
 func TestFirstMissLeavesNothing(t *testing.T) {
 	inSite(t, func(t *testing.T, s *site) {

@@ -266,6 +266,9 @@ func (w *walk) askThrough(ctx context.Context, window time.Duration) (asked int,
 		if err != nil {
 			return asked, err
 		}
+		if before == nil {
+			before = now
+		}
 		for copyOf, n := range now {
 			if n > before[copyOf] {
 				return asked, &CheckError{Service: copyOf.service, Instance: copyOf.number, Tail: w.lastWords(ctx, copyOf),
@@ -283,9 +286,13 @@ type instance struct {
 	number  int
 }
 
-// restarts is how often each instance of the rollout was started again.
+// restarts is how often each instance of the rollout was started again; nil when that cannot be known right now, as while the
+// proxy itself is being started again, which says nothing of the release.
 func (w *walk) restarts(ctx context.Context) (map[instance]int, error) {
 	running, err := w.engine.List(ctx)
+	if Retryable(err) {
+		return nil, nil
+	}
 	restarts := map[instance]int{}
 	for _, r := range running {
 		if r.Rollout != w.ID {
