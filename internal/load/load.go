@@ -98,6 +98,7 @@ func Start(ctx context.Context, p Plan) *Hammer {
 			h.left <- struct{}{}
 		}
 	}
+	context.AfterFunc(h.going, h.tally.stop)
 	var clients sync.WaitGroup
 	for _, c := range h.clients() {
 		clients.Go(func() { h.drive(c) })
@@ -112,6 +113,7 @@ func Start(ctx context.Context, p Plan) *Hammer {
 // Stop lets every request in flight finish, ends the clients and reports. What has no answer after the plan's Timeout (and
 // DownloadTime) is a failed request like any other. Stopping again returns the same figures.
 func (h *Hammer) Stop() Report {
+	h.tally.stop()
 	h.enough()
 	<-h.idle
 	h.abandon()

@@ -260,6 +260,19 @@ func TestGapIsSeen(t *testing.T) {
 	}
 }
 
+// What is still in flight when the clients are told to stop is no gap: they ask nothing any more.
+func TestWaitForTheLastAnswerIsNoGap(t *testing.T) {
+	plan, _ := serve(t, load.NewApp(load.About{}))
+	plan.Gets, plan.Downloads, plan.DownloadTime, plan.DownloadBytes = 1, 1, 2*time.Second, 100_000
+	h := load.Start(t.Context(), plan)
+	if err := h.Await(within(t, 5*time.Second), 5); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.Stop(); r.Failed != 0 || r.Kinds["download"].Requests != 1 || r.Gap > time.Second {
+		t.Error(r.Summary())
+	}
+}
+
 // The bounds of a plan hold.
 func TestBounds(t *testing.T) {
 	plan, _ := serve(t, load.NewApp(load.About{}))

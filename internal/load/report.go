@@ -23,7 +23,7 @@ import (
 type Report struct {
 	Counts
 	Took     time.Duration
-	Gap      time.Duration // longest time without a good answer, from the first good one to the end
+	Gap      time.Duration // longest time without a good answer, from the first good one until the clients were told to stop
 	Kinds    map[string]Counts
 	Failures []Failure      // most frequent first
 	Served   map[string]int // answers by what the app said its release is
@@ -91,6 +91,7 @@ type tally struct {
 	released map[string]int
 	kills    [][2]time.Time // from, to; a zero to is going on
 	lastGood time.Time
+	told     time.Time // when the clients were told to stop; zero before
 	gap      time.Duration
 	answered int
 	change   chan struct{}
@@ -144,13 +145,31 @@ func (t *tally) end(a *attempt, f *failure) {
 }
 
 func (t *tally) wasGood(now time.Time) {
-	if !t.lastGood.IsZero() {
-		t.gap = max(t.gap, now.Sub(t.lastGood))
-	}
+	t.gap = t.gapUntil(now)
 	t.lastGood = now
 	t.answered++
 	close(t.change)
 	t.change = make(chan struct{})
+}
+
+// gapUntil is the longest gap if nothing good came until now. Who was told to stop begins nothing new, so that what is still in
+// flight then leaves gaps of the clients' making.
+func (t *tally) gapUntil(now time.Time) time.Duration {
+	if t.lastGood.IsZero() {
+		return t.gap
+	}
+	if !t.told.IsZero() && t.told.Before(now) {
+		now = t.told
+	}
+	return max(t.gap, now.Sub(t.lastGood))
+}
+
+func (t *tally) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.told.IsZero() {
+		t.told = time.Now()
+	}
 }
 
 func (t *tally) fail(kind string, f *failure) {
@@ -207,10 +226,7 @@ func (t *tally) moved() <-chan struct{} {
 func (t *tally) report(now time.Time) Report {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	r := Report{Counts: t.all.counts(), Took: now.Sub(t.started), Gap: t.gap, Kinds: map[string]Counts{}, Served: maps.Clone(t.released)}
-	if !t.lastGood.IsZero() {
-		r.Gap = max(r.Gap, now.Sub(t.lastGood))
-	}
+	r := Report{Counts: t.all.counts(), Took: now.Sub(t.started), Gap: t.gapUntil(now), Kinds: map[string]Counts{}, Served: maps.Clone(t.released)}
 	for name, f := range t.kinds {
 		r.Kinds[name] = f.counts()
 	}
