@@ -22,7 +22,7 @@ var floors = [][]string{
 	{"internal/secret"},
 	{"internal/privacy", "internal/proxy", "internal/process", "internal/postgres", "internal/depot", "internal/load"},
 	{"internal/deploy"},
-	{"internal/api", "internal/config", "internal/pipeline", "internal/vault", "internal/ledger",
+	{"internal/api", "internal/config", "internal/pipeline", "internal/vault", "internal/ledger", "internal/migrate", "internal/notify", "internal/survey",
 		"internal/engine/local", "internal/engine/memory", "internal/engine/enginetest"},
 	{"internal/cli", "internal/demo"},
 	{"cmd/lotse"},

@@ -54,9 +54,13 @@ func (h *house) serve(ctx context.Context) error {
 	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	_, httpPort, _ := net.SplitHostPort(http)
-	_, h.https, _ = net.SplitHostPort(https)
-	var err error
+	_, httpPort, err1 := net.SplitHostPort(http)
+	_, httpsPort, err2 := net.SplitHostPort(https)
+	err := errors.Join(err1, err2)
+	if err != nil {
+		return err
+	}
+	h.https = httpsPort
 	if h.controller, err = start(h.bin, "serve", "--state", h.state, "--https", h.https, "--http", httpPort); err != nil {
 		return err
 	}
@@ -152,7 +156,7 @@ pipeline:
 services:
   web: { command: bin/app good, path: /, health: /health, instances: 2, files: [release.txt] }
 stages:
-  dev: { url: "https://%s", stable: %s, watch: 0s, warm: 1s, drain: 10s }
+  dev: { url: "https://%s", access: open, stable: %s, watch: 0s, warm: 1s, drain: 10s }
 `, h.app, benchHost, benchStable)}
 }
 

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,10 @@ type binaries struct{ dir, lotse, app string }
 var built = sync.OnceValues(build)
 
 func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == lacking {
+		fmt.Fprintln(os.Stderr, execLacking(os.Args[2:]))
+		os.Exit(1)
+	}
 	code := m.Run()
 	if b, err := built(); err == nil {
 		os.RemoveAll(b.dir)
@@ -87,6 +92,7 @@ type machine struct {
 	https, http int
 	api         *api.Client
 	env         []string // added to the environment of lotse serve
+	under       []string // what lotse serve is run by; nothing: itself
 	controller  *exec.Cmd
 	ended       chan struct{} // the controller has been buried
 }
@@ -95,24 +101,33 @@ type machine struct {
 // by its keepers, and what is left is an error.
 func newMachine(t *testing.T) *machine {
 	t.Helper()
+	m := machineIn(t, folder(t))
+	m.serve()
+	return m
+}
+
+// machineIn is a machine in a folder, whose controller does not run yet.
+func machineIn(t *testing.T, work string) *machine {
+	t.Helper()
 	bin, err := built()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{t: t, bin: bin, work: folder(t)}
+	m := &machine{t: t, bin: bin, work: work}
 	m.state = filepath.Join(m.work, "s")
 	m.https, m.http = freePort(t), freePort(t)
 	m.api = api.NewClient(filepath.Join(m.state, "lotse.sock"))
 	t.Cleanup(m.down)
-	m.serve()
 	return m
 }
 
 // folder has a short path, since unix sockets will lie in it, and lets every user through, since instances run as others where the
 // test is root. t.TempDir has neither.
-func folder(t *testing.T) string {
+func folder(t *testing.T) string { return folderIn(t, "/tmp") }
+
+func folderIn(t *testing.T, parent string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "lt-")
+	dir, err := os.MkdirTemp(parent, "lt-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +161,8 @@ func (m *machine) serve() {
 		m.t.Fatal(err)
 	}
 	defer log.Close()
-	cmd := exec.Command(m.bin.lotse, "serve", "--state", m.state, "--https", strconv.Itoa(m.https), "--http", strconv.Itoa(m.http))
+	argv := append(slices.Clone(m.under), m.bin.lotse, "serve", "--state", m.state, "--https", strconv.Itoa(m.https), "--http", strconv.Itoa(m.http))
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), m.env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C is for the test, which then cleans up

@@ -119,7 +119,7 @@ func TestRedirectedHosts(t *testing.T) {
 	m := newMachine(t)
 	dir := m.repository(map[string]string{"dist/index.html": "<!doctype html>", "lotse.yaml": `app: shop
 services: { site: { static: dist } }
-stages: { dev: { url: https://www.shop.localhost, redirects: [https://shop.localhost], stable: 100ms, watch: 100ms } }
+stages: { dev: { url: https://www.shop.localhost, access: open, redirects: [https://shop.localhost], stable: 100ms, watch: 100ms } }
 `})
 	m.must(dir, "deploy")
 	client := m.client()

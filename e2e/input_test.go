@@ -28,7 +28,7 @@ const pageHost = "dev.page.localhost"
 // siteFile is the lotse.yaml of one static page, made by one step.
 func siteFile(run, stage string) string {
 	return fmt.Sprintf("app: page\npipeline:\n  site: { run: %q, makes: [dist] }\nservices:\n  site: { static: dist }\nstages:\n"+
-		"  dev: { url: \"https://%s\", %s }\n", run, pageHost, stage)
+		"  dev: { url: \"https://%s\", access: open, %s }\n", run, pageHost, stage)
 }
 
 const (

@@ -48,12 +48,16 @@ func TestReadme(t *testing.T) {
 		t.Fatalf("the README has the files %v and the commands %q", files, lines)
 	}
 	dir := m.repository(files)
+	m.git(dir, "config", "user.name", "E")
+	m.git(dir, "config", "user.email", "e@example.invalid")
+	opened := false
 	for _, line := range lines {
 		line, _, _ = strings.Cut(line, " #")
 		said := m.types(dir, strings.TrimSpace(line))
 		t.Logf("%s\n%s", line, said)
-		if line == "lotse deploy" {
+		if line == "lotse promote prod" && !opened {
 			m.opens(said, page)
+			opened = true
 		}
 	}
 }

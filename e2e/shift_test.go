@@ -31,7 +31,7 @@ services:
 	for _, line := range more {
 		file += "    " + line + "\n"
 	}
-	return file + fmt.Sprintf("stages:\n  dev: { url: https://%s, %s }\n", host, stage)
+	return file + fmt.Sprintf("stages:\n  dev: { url: https://%s, access: open, %s }\n", host, stage)
 }
 
 const quick = "watch: 1s, stable: 1s, warm: 2s, drain: 15s"

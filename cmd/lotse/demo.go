@@ -14,7 +14,6 @@ import (
 	"github.com/lotse-eu/lotse/internal/cli"
 	"github.com/lotse-eu/lotse/internal/demo"
 	"github.com/lotse-eu/lotse/internal/deploy"
-	"github.com/lotse-eu/lotse/internal/postgres"
 	"github.com/lotse-eu/lotse/internal/process"
 	"github.com/lotse-eu/lotse/internal/proxy"
 )
@@ -41,7 +40,6 @@ type demoPlace string
 func (d demoPlace) at(name string) string { return filepath.Join(string(d), name) }
 func (d demoPlace) state() place          { return place(d.at("state")) }
 func (d demoPlace) controller() string    { return d.at("controller") }
-func (d demoPlace) database() string      { return d.at("database") }
 
 func runDemo(ctx context.Context, o cli.DemoOptions) error {
 	at, err := demoAt(o)
@@ -57,13 +55,12 @@ func runDemo(ctx context.Context, o cli.DemoOptions) error {
 		return err
 	}
 	return demo.Run(ctx, demo.Parts{
-		Dir:      string(at),
-		State:    string(at.state()),
-		Example:  example,
-		Say:      o.Say,
-		Serve:    func(ctx context.Context) (demo.Controller, error) { return at.serve(ctx, keepers) },
-		Database: func(ctx context.Context) (demo.Database, error) { return at.startDatabase(ctx, keepers) },
-		Deploy:   func(ctx context.Context, q deploy.Request) error { return o.Deploy(ctx, string(at.state()), q) },
+		Dir:     string(at),
+		State:   string(at.state()),
+		Example: example,
+		Say:     o.Say,
+		Serve:   func(ctx context.Context) (demo.Controller, error) { return at.serve(ctx, keepers) },
+		Verbs:   o.Verbs(string(at.state())),
 		Authority: func() (string, *x509.CertPool, error) {
 			authority, err := proxy.OpenAuthority(at.state().authority(), nil)
 			if err != nil {
@@ -93,9 +90,6 @@ func endDemo(ctx context.Context, o cli.DemoOptions) error {
 		return err
 	}
 	if err := down(ctx, at.state(), slog.New(slog.DiscardHandler)); err != nil {
-		return err
-	}
-	if err := keepers.Stop(ctx, at.database(), 30*time.Second); err != nil {
 		return err
 	}
 	if err := demo.Remove(string(at)); err != nil {
@@ -158,28 +152,4 @@ func lastLines(dir string) string {
 		text.WriteString("\n  " + l.Text)
 	}
 	return text.String()
-}
-
-// startDatabase makes sure that the demo's PostgreSQL runs and has a database for the app.
-func (d demoPlace) startDatabase(ctx context.Context, k *process.Keepers) (demo.Database, error) {
-	cluster := postgres.Cluster{Dir: d.at("postgres")}
-	if err := cluster.Init(ctx); err != nil {
-		return demo.Database{}, err
-	}
-	run, err := cluster.Command()
-	if err != nil {
-		return demo.Database{}, err
-	}
-	spec := process.Spec{Name: "lotse-demo-postgres", Command: run.Argv, Dir: run.Dir, Env: run.Env, Restart: true, Grace: 30 * time.Second}
-	if run.User != nil {
-		spec.User = &process.User{UID: run.User.UID, GID: run.User.GID}
-	}
-	if err := k.Start(ctx, d.database(), spec); err != nil {
-		return demo.Database{}, fmt.Errorf("starting PostgreSQL: %w", err)
-	}
-	if err := cluster.Await(ctx); err != nil {
-		return demo.Database{}, fmt.Errorf("%w%s", err, lastLines(d.database()))
-	}
-	dsn, err := cluster.CreateDatabase(ctx, "whatsgonow")
-	return demo.Database{URL: dsn}, err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/cli"
 	"github.com/lotse-eu/lotse/internal/config"
 	"github.com/lotse-eu/lotse/internal/ledger"
+	"github.com/lotse-eu/lotse/internal/pipeline"
 	"github.com/lotse-eu/lotse/internal/process"
 	"github.com/lotse-eu/lotse/internal/proxy"
 )
@@ -42,12 +43,23 @@ func parts() cli.Parts {
 		Down: func(ctx context.Context, state string) error {
 			return down(ctx, place(state), slog.New(slog.DiscardHandler))
 		},
-		Proxy: proxyCommand,
-		Keep:  process.Keep,
-		Check: func(name string, data []byte) error { _, err := config.Read(name, data); return err },
+		Install:      install,
+		Uninstall:    uninstall,
+		Unit:         printUnit,
+		Browse:       browse,
+		DropDatabase: dropDatabase,
+		Proxy:        proxyCommand,
+		Keep:         process.Keep,
+		Check:        func(name string, data []byte) error { _, err := config.Read(name, data); return err },
+		Remarks:      remarks,
+		Outline:      outline,
+		Who:          who,
 
+		Survey:       surveyOf,
 		Schema:       config.Schema,
 		VerifyLedger: verifyLedger,
+		InstallHook:  installHook,
+		RemoveHook:   pipeline.RemoveHook,
 		Trust:        func(state string) (string, error) { return trust(state, (*proxy.Authority).Trust) },
 		Untrust:      func(state string) (string, error) { return trust(state, (*proxy.Authority).Untrust) },
 		Doctor:       doctor,

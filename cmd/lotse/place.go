@@ -112,6 +112,15 @@ func (p place) instances() ([]string, error) {
 	return filepath.Glob(p.at("local", "*", "*", "instances", "*"))
 }
 
+// databases lists the folders of all stages that have a database on this machine.
+func (p place) databases() ([]string, error) {
+	clusters, err := filepath.Glob(p.at("local", "*", "*", "postgres"))
+	for i, c := range clusters {
+		clusters[i] = filepath.Dir(c)
+	}
+	return clusters, err
+}
+
 // self is the program that runs now, by a path that outlives a rebuild beside it.
 func self() (string, error) {
 	exe, err := os.Executable()

@@ -21,6 +21,8 @@ import (
 	"github.com/lotse-eu/lotse/internal/depot"
 	"github.com/lotse-eu/lotse/internal/engine/local"
 	"github.com/lotse-eu/lotse/internal/ledger"
+	"github.com/lotse-eu/lotse/internal/migrate"
+	"github.com/lotse-eu/lotse/internal/notify"
 	"github.com/lotse-eu/lotse/internal/pipeline"
 	"github.com/lotse-eu/lotse/internal/process"
 	"github.com/lotse-eu/lotse/internal/proxy"
@@ -55,6 +57,10 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 	if err != nil {
 		return err
 	}
+	sources, err := openSources(p)
+	if err != nil {
+		return err
+	}
 	keepers, err := openKeepers(log)
 	if err != nil {
 		return err
@@ -67,18 +73,28 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 	if err != nil {
 		return err
 	}
-	settings, err := vault.OpenSettings(p.at("settings.key"))
+	settings, err := vault.Open(p.at("vault"), p.at("settings.key"), time.Now)
 	if err != nil {
 		return err
 	}
 
 	group, ctx := errgroup.WithContext(ctx)
 	engines := &engines{port: at.HTTPS, ctx: ctx, group: group, place: p, depot: store, proxy: traffic, keepers: keepers, log: log}
-	controller := deploy.New(deploy.Config{Ledger: book, Places: book, Builder: builder, Read: config.Read, Settings: settings.Of,
+	controller := deploy.New(deploy.Config{Ledger: book, Places: book, Builder: builder, Sources: sources, Migrate: migrate.New(migrate.Config{Log: log}), Read: config.Read, Settings: settings.Of,
 		Engine: engines.open, Address: at.address, Owner: owner(), Log: log})
+	teller, err := notify.Open(ctx, notify.Config{Ledger: book, Rollouts: controller, Names: namesIn(book), Log: log})
+	if err != nil {
+		return err
+	}
 	group.Go(func() error { return watchProxy(ctx, p, keepers, at, log) })
 	group.Go(func() error { return controller.Run(ctx) })
 	group.Go(func() error { examine(ctx, book, log); return nil })
+	group.Go(func() error {
+		if err := wait(ctx, controller.Ready()); err != nil {
+			return nil //nolint:nilerr // the controller is being ended, which is no error
+		}
+		return teller.Run(ctx)
+	})
 	group.Go(func() error {
 		if err := wait(ctx, controller.Ready()); err != nil {
 			return nil //nolint:nilerr // the controller is being ended, which is no error
@@ -88,7 +104,7 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 			return err
 		}
 		ready(fmt.Sprintf("listening on %s, HTTPS on port %d, HTTP on port %d", p.socket(), at.HTTPS, at.HTTP))
-		return api.NewServer(service{controller, book}, version(), log).ServeOn(ctx, socket)
+		return api.NewServer(service{controller, variables{settings, book}, teller, book}, version(), log).ServeOn(ctx, socket)
 	})
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -104,14 +120,34 @@ func examine(ctx context.Context, book *ledger.Ledger, log *slog.Logger) {
 	}
 }
 
-// service is the controller, and the names of people beside it.
+// service is the controller, and beside it the variables of stages and the names of people.
 type service struct {
 	*deploy.Controller
+	variables
+	teller *notify.Teller
 	people *ledger.Ledger
 }
 
 func (s service) Names(ctx context.Context, ids []string) map[string]string {
 	return s.people.Names(ctx, ids)
+}
+
+func (s service) TestNotices(ctx context.Context, q deploy.NoticeTest) ([]deploy.NoticeResult, error) {
+	return s.teller.TestNotices(ctx, q)
+}
+
+// namesIn are the names of everybody that the ledger knows, for taking them out of what is told.
+func namesIn(book *ledger.Ledger) func(context.Context) []string {
+	return func(ctx context.Context) (names []string) {
+		people, err := book.People(ctx)
+		if err != nil {
+			return nil // what is told is scrubbed by its form all the same
+		}
+		for _, p := range people {
+			names = append(names, p.Name)
+		}
+		return names
+	}
 }
 
 // owner names this controller in leases: no two controllers of one machine have the same.

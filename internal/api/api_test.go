@@ -159,7 +159,7 @@ func TestVerbsCarryEverything(t *testing.T) {
 	check(t, err, pong.Version, "1.0")
 
 	f.logs = []deploy.LogLine{{Text: "one"}, {Text: "two"}}
-	stage, lq := deploy.StageRef{App: "a b", Stage: "c%d"}, deploy.LogQuery{Rollout: "r&s", Service: "t=u", Lines: 7}
+	stage, lq := deploy.StageRef{App: "a b", Stage: "c%d"}, deploy.LogQuery{Rollout: "r&s", Service: "t=u", Lines: 7, Since: time.Date(2026, 11, 5, 12, 0, 0, 7, time.UTC)}
 	var lines []deploy.LogLine
 	err = c.Logs(ctx, stage, lq, func(l deploy.LogLine) bool { lines = append(lines, l); return true })
 	check(t, err, f.last(), []any{stage, lq})

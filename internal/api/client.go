@@ -50,6 +50,27 @@ func (c *Client) Deploy(ctx context.Context, q deploy.Request) (string, error) {
 	return r.ID, err
 }
 
+// Promote begins a rollout of what the stage before serves, and returns its id.
+func (c *Client) Promote(ctx context.Context, q deploy.Move) (string, error) {
+	var r deployReply
+	err := c.call(ctx, http.MethodPost, "/v1/promotions", q, &r)
+	return r.ID, err
+}
+
+// Rollback begins a rollout of what the stage served before, and returns its id.
+func (c *Client) Rollback(ctx context.Context, q deploy.Move) (string, error) {
+	var r deployReply
+	err := c.call(ctx, http.MethodPost, "/v1/rollbacks", q, &r)
+	return r.ID, err
+}
+
+// Redeploy begins a rollout of what the stage serves, with its variables of now, and returns its id.
+func (c *Client) Redeploy(ctx context.Context, q deploy.Move) (string, error) {
+	var r deployReply
+	err := c.call(ctx, http.MethodPost, "/v1/redeploys", q, &r)
+	return r.ID, err
+}
+
 // Abort ends a rollout; what it did is undone.
 func (c *Client) Abort(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodPost, "/v1/rollouts/"+url.PathEscape(id)+"/abort", nil, &nothing{})
@@ -97,6 +118,9 @@ func (c *Client) Logs(ctx context.Context, stage deploy.StageRef, q deploy.LogQu
 	v := url.Values{"rollout": {q.Rollout}, "service": {q.Service}, "lines": {strconv.Itoa(q.Lines)}}
 	if q.Follow {
 		v.Set("follow", "true")
+	}
+	if !q.Since.IsZero() {
+		v.Set("since", q.Since.Format(time.RFC3339Nano))
 	}
 	path := "/v1/stages/" + url.PathEscape(stage.App) + "/" + url.PathEscape(stage.Stage) + "/logs?" + v.Encode()
 	err := c.stream(ctx, path, func(item json.RawMessage) error {

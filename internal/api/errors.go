@@ -86,7 +86,7 @@ func statusOf(code string) int {
 		return http.StatusBadRequest
 	case "not-found", "unknown":
 		return http.StatusNotFound
-	case "busy", "fenced", "aborted":
+	case "busy", "fenced", "aborted", "refused":
 		return http.StatusConflict
 	case "unsupported":
 		return http.StatusNotImplemented
@@ -94,7 +94,7 @@ func statusOf(code string) int {
 		return http.StatusServiceUnavailable
 	case "no-space":
 		return http.StatusInsufficientStorage
-	case "build", "cannot-start", "unhealthy", "damaged":
+	case "build", "cannot-start", "unhealthy", "damaged", "missing", "migration":
 		return http.StatusUnprocessableEntity
 	}
 	return http.StatusInternalServerError

@@ -44,6 +44,12 @@ func (f *fake) Ready() <-chan struct{} { return f.ready }
 
 func (f *fake) Deploy(_ context.Context, q deploy.Request) (string, error) { return "aaaa", f.note(q) }
 
+func (f *fake) Promote(_ context.Context, q deploy.Move) (string, error) { return "pppp", f.note(q) }
+
+func (f *fake) Rollback(_ context.Context, q deploy.Move) (string, error) { return "rrrr", f.note(q) }
+
+func (f *fake) Redeploy(_ context.Context, q deploy.Move) (string, error) { return "dddd", f.note(q) }
+
 func (f *fake) Abort(_ context.Context, id string) error { return f.note("abort " + id) }
 
 func (f *fake) Status(context.Context) ([]deploy.StageStatus, error) {
@@ -165,7 +171,7 @@ func socketOf(t *testing.T) string { return filepath.Join(t.TempDir(), "s") }
 // sentinels are all that deploy has; the test of codes fails when one is missing here.
 var sentinels = []error{deploy.ErrFenced, deploy.ErrUnknown, deploy.ErrUnsupported, deploy.ErrUnhealthy, deploy.ErrCannotStart,
 	deploy.ErrBusy, deploy.ErrNotFound, deploy.ErrBadInput, deploy.ErrBuild, deploy.ErrDamaged, deploy.ErrNoSpace, deploy.ErrAborted,
-	deploy.ErrUnavailable}
+	deploy.ErrUnavailable, deploy.ErrMissing, deploy.ErrMigration, deploy.ErrRefused}
 
 // mistakes is an error with a JSON of its own, as a room that reads files has it.
 type mistakes []string

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 )
@@ -32,6 +33,9 @@ func NewServer(s Service, version string, log *slog.Logger) *Server {
 	server.ending, server.end = context.WithCancel(context.Background())
 	for pattern, h := range map[string]handler{
 		"POST /v1/rollouts":                 server.deploy,
+		"POST /v1/promotions":               server.move(s.Promote),
+		"POST /v1/rollbacks":                server.move(s.Rollback),
+		"POST /v1/redeploys":                server.move(s.Redeploy),
 		"GET /v1/rollouts":                  server.history,
 		"GET /v1/rollouts/{id}":             server.rollout,
 		"POST /v1/rollouts/{id}/abort":      server.abort,
@@ -40,6 +44,14 @@ func NewServer(s Service, version string, log *slog.Logger) *Server {
 		"GET /v1/stages/{app}/{stage}/logs": server.logs,
 		"GET /v1/releases/{digest}":         server.release,
 		"POST /v1/names":                    server.names,
+		"POST /v1/pushes":                   server.pushed,
+		"POST /v1/notices/test":             server.testNotices,
+
+		"POST /v1/apps/{app}/stages/{stage}/variables":   server.withVariables(setVariables),
+		"GET /v1/apps/{app}/stages/{stage}/variables":    server.withVariables(listVariables),
+		"DELETE /v1/apps/{app}/stages/{stage}/variables": server.withVariables(removeVariables),
+		"GET /v1/apps/{app}/stages/{stage}/password":     server.withVariables(password),
+		"POST /v1/apps/{app}/stages/{stage}/password":    server.withVariables(newPassword),
 	} {
 		server.mux.HandleFunc(pattern, server.whenReady(h))
 	}
@@ -108,6 +120,18 @@ func (s *Server) deploy(_ http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	id, err := s.service.Deploy(r.Context(), q)
 	return deployReply{id}, err
+}
+
+// move asks for a release that is there already.
+func (s *Server) move(ask func(context.Context, deploy.Move) (string, error)) handler {
+	return func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		var q deploy.Move
+		if err := read(r, &q); err != nil {
+			return nil, err
+		}
+		id, err := ask(r.Context(), q)
+		return deployReply{id}, err
+	}
 }
 
 func (s *Server) abort(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -201,4 +225,16 @@ func (q query) number(name string) (int, error) {
 		return 0, fmt.Errorf("%w: %s must be a number from 0 up, not %q", deploy.ErrBadInput, name, q[name])
 	}
 	return n, nil
+}
+
+// moment reads a time in RFC 3339; left out it is zero.
+func (q query) moment(name string) (time.Time, error) {
+	if q[name] == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, q[name])
+	if err != nil {
+		return at, fmt.Errorf("%w: %s must be a time as in RFC 3339, not %q", deploy.ErrBadInput, name, q[name])
+	}
+	return at, nil
 }

@@ -1,14 +1,24 @@
 // Package api is the controller's verbs on the wire: HTTP and JSON on a unix socket. One service, its server, its client.
 //
 //	POST /v1/rollouts                       deploy.Request              {"id"}
+//	POST /v1/promotions                     deploy.Move                 {"id"}
+//	POST /v1/rollbacks                      deploy.Move                 {"id"}
+//	POST /v1/redeploys                      deploy.Move                 {"id"}
 //	GET  /v1/rollouts?app=&stage=&limit=                                {"rollouts"}, the newest first
 //	GET  /v1/rollouts/{id}                                              {"rollout"}
 //	POST /v1/rollouts/{id}/abort                                        {}
 //	GET  /v1/rollouts/{id}/updates                                      stream of deploy.Update
 //	GET  /v1/stages                                                     {"stages"}
-//	GET  /v1/stages/{app}/{stage}/logs?rollout=&service=&lines=&follow= stream of deploy.LogLine
+//	GET  /v1/stages/{app}/{stage}/logs?rollout=&service=&lines=&since=&follow= stream of deploy.LogLine
 //	GET  /v1/releases/{digest}                                          {"release"}
 //	POST /v1/names                          {"ids"}                     {"names"}
+//	POST /v1/pushes                         {"dir"}                     {"stages"}: whose repository that is, and which look at it now
+//	GET  /v1/apps/{app}/stages/{stage}/variables                        {"variables"}; secrets without their values
+//	POST /v1/apps/{app}/stages/{stage}/variables   {"kind", "values", "by"} {}
+//	DELETE /v1/apps/{app}/stages/{stage}/variables {"kind", "names", "by"}  {}
+//	GET  /v1/apps/{app}/stages/{stage}/password                         {"password"}
+//	POST /v1/apps/{app}/stages/{stage}/password    {"by"}               {"password"}, a new one
+//	POST /v1/notices/test                   deploy.NoticeTest           {"notices"}: []deploy.NoticeResult
 //	GET  /v1/ping                                                       Pong
 //
 // An error is {"error": {code, message, hint, details}} under a status that fits. A stream is lines of JSON, each {"item": …};
@@ -28,6 +38,9 @@ import (
 type Service interface {
 	Ready() <-chan struct{}
 	Deploy(ctx context.Context, q deploy.Request) (id string, err error)
+	Promote(ctx context.Context, q deploy.Move) (id string, err error)
+	Rollback(ctx context.Context, q deploy.Move) (id string, err error)
+	Redeploy(ctx context.Context, q deploy.Move) (id string, err error)
 	Abort(ctx context.Context, id string) error
 	Follow(ctx context.Context, id string, yield func(deploy.Update) error) error
 	Status(ctx context.Context) ([]deploy.StageStatus, error)

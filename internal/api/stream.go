@@ -20,7 +20,7 @@ func (s *Server) follow(w http.ResponseWriter, r *http.Request) (any, error) {
 }
 
 func (s *Server) logs(w http.ResponseWriter, r *http.Request) (any, error) {
-	q, err := queryOf(r, "rollout", "service", "lines", "follow")
+	q, err := queryOf(r, "rollout", "service", "lines", "since", "follow")
 	if err != nil {
 		return nil, err
 	}
@@ -28,11 +28,15 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	since, err := q.moment("since")
+	if err != nil {
+		return nil, err
+	}
 	if q["follow"] != "" && q["follow"] != "true" {
 		return nil, fmt.Errorf("%w: follow is true or left out, not %q", deploy.ErrBadInput, q["follow"])
 	}
 	stage := deploy.StageRef{App: r.PathValue("app"), Stage: r.PathValue("stage")}
-	wanted := deploy.LogQuery{Rollout: q["rollout"], Service: q["service"], Lines: lines, Follow: q["follow"] != ""}
+	wanted := deploy.LogQuery{Rollout: q["rollout"], Service: q["service"], Lines: lines, Since: since, Follow: q["follow"] != ""}
 	return s.stream(w, r, func(ctx context.Context, yield func(any) error) error {
 		var broken error
 		err := s.service.Logs(ctx, stage, wanted, func(l deploy.LogLine) bool {

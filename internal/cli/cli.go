@@ -33,6 +33,17 @@ type Parts struct {
 	// Down ends every process that was started below a state folder. Nothing running is fine.
 	Down func(ctx context.Context, state string) error
 
+	// DropDatabase deletes the database that Lotse runs for a stage, with all its data. No controller may run meanwhile.
+	DropDatabase func(ctx context.Context, state, app, stage string) error
+
+	// Install puts the controller under systemd, Uninstall takes that away again, and Unit is what Install would write.
+	Install   func(ctx context.Context, o InstallOptions) (Installed, error)
+	Uninstall func(ctx context.Context, o InstallOptions) (Installed, error)
+	Unit      func(o InstallOptions) (string, error)
+
+	// Browse opens an address in this person's browser. deploy.ErrUnsupported where there is none to be seen.
+	Browse func(ctx context.Context, address string) error
+
 	// Proxy and Keep are the bodies of two hidden commands that Lotse starts itself. Proxy is given its arguments as they are,
 	// flags and all; Keep the folder of the instance.
 	Proxy func(ctx context.Context, args []string) error
@@ -41,11 +52,27 @@ type Parts struct {
 	// Check reads a configuration and returns every mistake in it. name is the file's, for the messages.
 	Check func(name string, data []byte) error
 
+	// Remarks are about what is no mistake in a configuration that has none, and may yet surprise: each a sentence. dir is the file's folder.
+	Remarks func(dir string, data []byte) []string
+
+	// Outline is the name of the app and of its stages, as lotse.yaml in a folder has them. deploy.ErrNotFound where there is no file.
+	Outline func(dir string) (Outline, error)
+
+	// Who asks, as git knows them in a folder. An empty person is fine.
+	Who func(dir string) deploy.Person
+
+	// Survey finds out what kind of app a folder holds, and which lotse.yaml fits it. deploy.ErrBadInput where it recognises none.
+	Survey func(ctx context.Context, dir string) (Survey, error)
+
 	// Schema returns the JSON schema of lotse.yaml.
 	Schema func() []byte
 
 	// VerifyLedger recomputes the chain of the ledger in a state folder. deploy.ErrDamaged where it does not hold.
 	VerifyLedger func(ctx context.Context, state string) error
+
+	// InstallHook has git call `lotse pushed` for the repository in a folder, and RemoveHook takes that away. They return the hooks.
+	InstallHook func(ctx context.Context, dir, state string) ([]string, error)
+	RemoveHook  func(ctx context.Context, dir string) ([]string, error)
 
 	// Trust and Untrust make this machine trust the local certificate authority, or no longer. They return what they did, in
 	// a sentence.
@@ -58,6 +85,15 @@ type Parts struct {
 	// Demo sets an example up and deploys it; DemoDown takes it away again.
 	Demo     func(ctx context.Context, o DemoOptions) error
 	DemoDown func(ctx context.Context, o DemoOptions) error
+}
+
+// Outline is what a command needs to know of lotse.yaml.
+type Outline struct {
+	App     string
+	Stages  []string // in the order of promotion
+	Private []string // stages that ask for a password
+	Owned   []string // stages whose database Lotse runs
+	Public  []string // variables that a step bakes into what everybody may download
 }
 
 // ServeOptions says how a controller is to run.
@@ -92,8 +128,8 @@ type DemoOptions struct {
 	State      string
 	StateGiven bool // State was chosen by flag or environment: a demo without it may choose its own
 	Say        func(line string)
-	// Deploy deploys and shows it as `lotse deploy` does, also its errors.
-	Deploy func(ctx context.Context, state string, q deploy.Request) error
+	// Verbs are the commands of the same names, for the controller of a state folder: with what they show and their errors.
+	Verbs func(state string) Verbs
 }
 
 // Stdio is what the command line is connected with.
@@ -136,6 +172,7 @@ func (c *CLI) Run(ctx context.Context, args []string, io Stdio) int {
 		err = &failure{Code: codeInterrupted, Message: "interrupted"}
 	}
 	if err != nil {
+		err = s.withState(err)
 		report(io.Err, err, s.json || !s.began && slices.Contains(args, "--json"))
 	}
 	return exitOf(err)

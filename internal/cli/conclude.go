@@ -27,7 +27,7 @@ func (s *session) good(r deploy.Rollout) {
 	if r.Outcome == deploy.Unchanged {
 		s.say("%s serves release %s already; nothing was changed", stage, release(r.Release))
 		s.say("  %s", cleanLine(r.URL))
-		s.say("  → `lotse deploy --again` deploys it all the same")
+		s.say("  → `%s --again` does it all the same", command(r))
 		return
 	}
 	s.say("%s serves release %s after %s", stage, release(r.Release), took(r.Ended.Sub(r.Began)))
@@ -35,6 +35,14 @@ func (s *session) good(r deploy.Rollout) {
 	if r.Before != "" && r.Warm > 0 {
 		s.say("  the release before stays warm for %s", span(r.Warm))
 	}
+}
+
+// command is what somebody types for a rollout like this one.
+func command(r deploy.Rollout) string {
+	if r.Verb.Moves() {
+		return "lotse " + string(r.Verb) + " " + cleanLine(r.Stage.Stage)
+	}
+	return "lotse deploy"
 }
 
 // tailLines is how much of a failed step's output is shown. `lotse show` has what was kept.
@@ -70,12 +78,15 @@ func pipelineMiss(e deploy.StepEvidence) []string {
 	if e.Duration > 0 {
 		how = append(how, "after "+took(e.Duration))
 	}
-	if e.Exit != 0 {
-		how = append(how, exitCode(e.Exit))
+	if e.Exit > 0 {
+		how = append(how, howEnded(e))
 	}
 	head := strings.TrimRight(fmt.Sprintf("the pipeline failed in step %s %s", e.Name, strings.Join(how, ", ")), " ")
 	said := []string{head}
-	if e.Cause != "" {
+	switch {
+	case e.Exit < 0 && e.Cause != "": // it is known
+		said[0] += ": " + e.Cause
+	case e.Cause != "":
 		said = append(said, indented("  ", "likely cause: "+e.Cause))
 	}
 	if len(e.Tail) > 0 {

@@ -19,13 +19,11 @@ func (s *session) deployCommand() *cobra.Command {
 until it has ended. Ctrl-C detaches: the rollout goes on.`,
 		RunE: s.run(func(ctx context.Context, args []string) error {
 			q.Dir = absolute(append(args, ".")[0])
-			if detach {
-				return s.beginDeploy(ctx, q)
-			}
-			return s.deployTo(ctx, s.client(), q)
+			q.By = s.who()
+			return s.deployTo(ctx, s.client(), q, detach)
 		})}
 	c.Flags().StringVar(&q.Rev, "rev", "", "another commit, in git's words")
-	c.Flags().StringVar(&q.Stage, "stage", "", "another stage than the first of the file")
+	c.Flags().StringVar(&q.Stage, "stage", "", "the stage, which is the first of the file")
 	c.Flags().BoolVar(&q.Again, "again", false, "also when the stage serves exactly this already")
 	c.Flags().BoolVar(&detach, "detach", false, "begin, print the rollout's id, and return")
 	s.verboseFlag(c)
@@ -36,20 +34,8 @@ func (s *session) verboseFlag(c *cobra.Command) {
 	c.Flags().BoolVarP(&s.verbose, "verbose", "v", false, "every line of output of every step, where it is not drawn live")
 }
 
-func (s *session) beginDeploy(ctx context.Context, q deploy.Request) error {
-	id, err := s.client().Deploy(ctx, q)
-	if err != nil {
-		return err
-	}
-	if s.json {
-		return s.answer(map[string]string{"id": id})
-	}
-	s.say("%s", id)
-	return nil
-}
-
-// deployTo begins a deploy and shows it until it has ended.
-func (s *session) deployTo(ctx context.Context, c *api.Client, q deploy.Request) error {
+// deployTo begins a deploy and shows it until it has ended, unless detach.
+func (s *session) deployTo(ctx context.Context, c *api.Client, q deploy.Request, detach bool) error {
 	id, err := c.Deploy(ctx, q)
 	if errors.Is(err, context.Canceled) {
 		return &failure{Code: codeDetached, Message: "interrupted while the deploy was being asked for", Hint: "`lotse status` shows whether it has begun"}
@@ -57,7 +43,7 @@ func (s *session) deployTo(ctx context.Context, c *api.Client, q deploy.Request)
 	if err != nil {
 		return err
 	}
-	return s.follow(ctx, c, id)
+	return s.begun(ctx, c, id, detach)
 }
 
 func (s *session) followCommand() *cobra.Command {
@@ -132,19 +118,3 @@ type jsonView struct{ s *session }
 
 func (v jsonView) show(u api.Update) error { return v.s.line(u) }
 func (jsonView) close()                    {}
-
-// completeRollouts offers the latest rollouts to a shell.
-func (s *session) completeRollouts(c *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	rollouts, err := s.client().History(c.Context(), "", "", 10)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var ids []string
-	for _, r := range rollouts {
-		ids = append(ids, fmt.Sprintf("%s\t%s %s, %s", r.ID, r.Stage, commit(r.Commit), r.Outcome))
-	}
-	return ids, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
-}

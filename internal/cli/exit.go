@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/lotse-eu/lotse/internal/api"
 	"github.com/lotse-eu/lotse/internal/deploy"
@@ -33,8 +34,11 @@ var exits = map[string]int{
 	"cannot-start": exitMissed,
 	"damaged":      exitDamaged,
 	"fenced":       exitMissed,
+	"migration":    exitMissed,
+	"missing":      exitMissed,
 	"no-space":     exitMissed,
 	"not-found":    exitNotFound,
+	"refused":      exitMissed,
 	"unavailable":  exitNoController,
 	"unhealthy":    exitMissed,
 	"unknown":      exitNotFound,
@@ -93,6 +97,33 @@ func orInternal(exit int) int {
 		return exitInternal
 	}
 	return exit
+}
+
+// withState makes a hint to start a controller one of the state folder that was given by flag.
+func (s *session) withState(err error) error {
+	const serve = "`lotse serve`"
+	if s.state == "" {
+		return err
+	}
+	given := "`lotse serve --state " + quoted(s.stateFolder()) + "`"
+	if f, own := errors.AsType[*failure](err); own {
+		f.Hint = strings.ReplaceAll(f.Hint, serve, given)
+		return err
+	}
+	if hint := deploy.HintOf(err); strings.Contains(hint, serve) {
+		return deploy.Hint(err, strings.ReplaceAll(hint, serve, given))
+	}
+	return err
+}
+
+// quoted is a word as a shell takes it.
+func quoted(word string) string {
+	if strings.ContainsFunc(word, func(r rune) bool {
+		return !strings.ContainsRune("/._-+@:,=%", r) && !unicode.IsLetter(r) && !unicode.IsDigit(r)
+	}) {
+		return "'" + strings.ReplaceAll(word, "'", `'\\''`) + "'"
+	}
+	return word
 }
 
 // report prints an error. Nothing else does.

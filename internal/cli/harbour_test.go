@@ -24,7 +24,9 @@ type harbour struct {
 	Releases []deploy.Release
 	People   map[string]string
 	Lines    []deploy.LogLine
+	Notices  []deploy.NoticeResult
 	Refuse   map[string]*api.Error // by verb
+	Kept     map[string][]kept     // variables, by stage
 
 	mu    sync.Mutex
 	asked []string
@@ -120,6 +122,18 @@ func (h *harbour) Deploy(_ context.Context, q deploy.Request) (string, error) {
 	return "k3v7q2xa", h.note("deploy", fmt.Sprintf("%+v", q))
 }
 
+func (h *harbour) Promote(_ context.Context, q deploy.Move) (string, error) {
+	return "k3v7q2xa", h.note("promote", fmt.Sprintf("%+v", q))
+}
+
+func (h *harbour) Rollback(_ context.Context, q deploy.Move) (string, error) {
+	return "k3v7q2xa", h.note("rollback", fmt.Sprintf("%+v", q))
+}
+
+func (h *harbour) Redeploy(_ context.Context, q deploy.Move) (string, error) {
+	return "k3v7q2xa", h.note("redeploy", fmt.Sprintf("%+v", q))
+}
+
 func (h *harbour) Abort(_ context.Context, id string) error { return h.note("abort", id) }
 
 func (h *harbour) Status(context.Context) ([]deploy.StageStatus, error) {
@@ -155,7 +169,11 @@ func (h *harbour) Release(_ context.Context, id deploy.Digest) (deploy.Release, 
 func (h *harbour) Names(context.Context, []string) map[string]string { return h.People }
 
 func (h *harbour) Logs(ctx context.Context, stage deploy.StageRef, q deploy.LogQuery, yield func(deploy.LogLine) bool) error {
-	if err := h.note("logs", stage, fmt.Sprintf("%+v", q)); err != nil {
+	asked := fmt.Sprintf("{Rollout:%s Service:%s Lines:%d Follow:%v}", q.Rollout, q.Service, q.Lines, q.Follow)
+	if !q.Since.IsZero() {
+		asked += " since " + q.Since.UTC().Format(time.RFC3339)
+	}
+	if err := h.note("logs", stage, asked); err != nil {
 		return err
 	}
 	for _, l := range h.Lines {

@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/lotse-eu/lotse/internal/api"
 	"github.com/lotse-eu/lotse/internal/deploy"
 )
 
@@ -102,10 +104,17 @@ func (s *session) checkCommand() *cobra.Command {
 			if err := s.Check(name, data); err != nil {
 				return err
 			}
+			notes := []string{}
+			if s.Remarks != nil {
+				notes = append(notes, s.Remarks(filepath.Dir(absolute(name)), data)...)
+			}
 			if s.json {
-				return s.answer(map[string]any{"file": name, "ok": true})
+				return s.answer(map[string]any{"file": name, "ok": true, "notes": notes})
 			}
 			s.say("%s has no mistakes", name)
+			for _, note := range notes {
+				s.say("note: %s", cleanLine(note))
+			}
 			return nil
 		})}
 }
@@ -241,10 +250,40 @@ func (s *session) demoOptions() DemoOptions {
 		State:      s.stateFolder(),
 		StateGiven: s.state != "" || s.Env("LOTSE_STATE") != "",
 		Say:        s.sayOrLine,
-		Deploy: func(ctx context.Context, state string, q deploy.Request) error {
-			return s.deployTo(ctx, s.Parts.Client(state), q)
-		},
+		Verbs:      func(state string) Verbs { return Verbs{s, s.Parts.Client(state)} },
 	}
+}
+
+// Verbs are commands that one room gives to another.
+type Verbs struct {
+	s *session
+	c *api.Client
+}
+
+// Deploy is `lotse deploy`.
+func (v Verbs) Deploy(ctx context.Context, q deploy.Request) error {
+	q.By = v.s.who()
+	return v.s.deployTo(ctx, v.c, q, false)
+}
+
+// Promote is `lotse promote`.
+func (v Verbs) Promote(ctx context.Context, q deploy.Move) error { return v.move(ctx, v.c.Promote, q) }
+
+// Rollback is `lotse rollback`.
+func (v Verbs) Rollback(ctx context.Context, q deploy.Move) error {
+	return v.move(ctx, v.c.Rollback, q)
+}
+
+// Follow is `lotse follow`.
+func (v Verbs) Follow(ctx context.Context, id string) error { return v.s.follow(ctx, v.c, id) }
+
+func (v Verbs) move(ctx context.Context, ask func(context.Context, deploy.Move) (string, error), q deploy.Move) error {
+	q.By = v.s.who()
+	id, err := ask(ctx, q)
+	if err != nil {
+		return err
+	}
+	return v.s.follow(ctx, v.c, id)
 }
 
 func (s *session) sayOrLine(line string) {

@@ -184,6 +184,8 @@ func TestLiveTree(t *testing.T) {
 	p.until("ok  internal/market")
 	p.until("Ctrl-C detaches")
 	p.types("typed in between")
+	h.tell("k3v7q2xa", deploy.Update{Output: &deploy.Output{Step: "test", Line: "ok  internal/store"}})
+	p.until("ok  internal/store") // the kernel has delivered what was typed: it would echo what comes after the end
 	settle(h)
 	p.exits(0)
 	want := `whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -48,7 +49,7 @@ func (s *session) showStatus(all []deploy.StageStatus, name func(string) string)
 	var notes []string
 	for _, st := range all {
 		rows = append(rows, s.lane(st, name))
-		notes = append(notes, notesOf(st)...)
+		notes = append(append(notes, notesOf(st)...), s.watchNotes(st)...)
 	}
 	s.columns([]string{"STAGE", "ADDRESS", "RELEASE", "COMMIT", "SINCE", "BY", "HEALTHY", "WARM UNTIL", "ON ITS WAY"}, rows)
 	for _, note := range notes {
@@ -135,6 +136,11 @@ func (s *session) historyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(rollouts) == 0 && given != "" {
+				if err := s.mustKnow(ctx, c, given); err != nil {
+					return err
+				}
+			}
 			if s.json {
 				return s.answer(map[string]any{"rollouts": rollouts})
 			}
@@ -150,6 +156,28 @@ func (s *session) historyCommand() *cobra.Command {
 	return c
 }
 
+// mustKnow is an error where neither the controller nor lotse.yaml of this folder has a stage.
+func (s *session) mustKnow(ctx context.Context, c *api.Client, given string) error {
+	all, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	app, stage := stageFlag(given)
+	if s.Outline != nil {
+		if here, err := s.Outline(absolute(".")); err == nil && (app == "" || app == here.App) && slices.Contains(here.Stages, stage) {
+			return nil
+		}
+	}
+	var names []string
+	for _, st := range all {
+		if st.Stage.Stage == stage && (app == "" || app == st.Stage.App) {
+			return nil
+		}
+		names = append(names, st.Stage.String())
+	}
+	return &failure{Code: "not-found", Message: fmt.Sprintf("there is no stage %q", given), Hint: hintOfStages(names, given)}
+}
+
 func (s *session) showHistory(ctx context.Context, c *api.Client, rollouts []deploy.Rollout) {
 	ids := []string{}
 	for _, r := range rollouts {
@@ -163,10 +191,10 @@ func (s *session) showHistory(ctx context.Context, c *api.Client, rollouts []dep
 		if r.Outcome.Ended() {
 			lasted = took(r.Ended.Sub(r.Began))
 		}
-		rows = append(rows, []string{r.ID, cleanLine(r.Stage.String()), release(r.Release), commit(r.Commit), name(r.Actor),
+		rows = append(rows, []string{r.ID, cleanLine(r.Stage.String()), string(cmp.Or(r.Verb, deploy.Deployed)), release(r.Release), commit(r.Commit), by(r, name(r.Actor)),
 			ago(r.Began, s.now()), lasted, outcome(r)})
 	}
-	s.columns([]string{"ROLLOUT", "STAGE", "RELEASE", "COMMIT", "BY", "BEGAN", "TOOK", "OUTCOME"}, rows)
+	s.columns([]string{"ROLLOUT", "STAGE", "HOW", "RELEASE", "COMMIT", "BY", "BEGAN", "TOOK", "OUTCOME"}, rows)
 }
 
 func outcome(r deploy.Rollout) string {
@@ -191,13 +219,13 @@ func (s *session) showCommand() *cobra.Command {
 			if s.json {
 				return s.answer(r)
 			}
-			s.showRollout(r, s.names(ctx, c, []string{r.Actor})(r.Actor))
+			s.showRollout(r, by(r, s.names(ctx, c, []string{r.Actor})(r.Actor)))
 			return nil
 		})}
 }
 
 func (s *session) showRollout(r deploy.Rollout, by string) {
-	s.pairs("rollout", r.ID, "outcome", outcome(r), "stage", r.Stage.String(), "address", r.URL, "release", string(r.Release),
+	s.pairs("rollout", r.ID, "outcome", outcome(r), "stage", r.Stage.String(), "how", string(cmp.Or(r.Verb, deploy.Deployed)), "address", r.URL, "release", string(r.Release),
 		"commit", r.Commit, "by", by, "began", moment(r.Began), "ended", ended(r), "before", r.Before)
 	p := newProgress()
 	p.rollout = r

@@ -44,7 +44,11 @@ func (p *progress) known() bool { return p.rollout.ID != "" }
 
 // title names the rollout.
 func (p *progress) title() string {
-	return fmt.Sprintf("%s: rollout %s of commit %s", cleanLine(p.rollout.Stage.String()), p.rollout.ID, commit(p.rollout.Commit))
+	of := "of commit " + commit(p.rollout.Commit)
+	if p.rollout.Verb.Moves() {
+		of = fmt.Sprintf("(%s) of release %s, commit %s", p.rollout.Verb, release(p.rollout.Release), commit(p.rollout.Commit))
+	}
+	return fmt.Sprintf("%s: rollout %s %s", cleanLine(p.rollout.Stage.String()), p.rollout.ID, of)
 }
 
 // stand is where a row stands.
@@ -76,8 +80,8 @@ func (p *progress) rows(now time.Time) []row {
 	var all []row
 	for _, name := range deploy.StepNames() {
 		r := p.step(name, now)
-		if r.stand == waiting && p.rollout.Outcome != deploy.Going {
-			continue // it will not come to that
+		if r.stand == waiting && (p.rollout.Outcome != deploy.Going || p.passed(name)) {
+			continue // it will not come to that, or was passed over
 		}
 		all = append(all, r)
 		if name == "build" {
@@ -85,6 +89,17 @@ func (p *progress) rows(now time.Time) []row {
 		}
 	}
 	return all
+}
+
+// passed reports whether a later step was begun.
+func (p *progress) passed(name string) bool {
+	road := deploy.StepNames()
+	for _, later := range road[slices.Index(road, name)+1:] {
+		if lastStep(p.rollout.Steps, later) >= 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *progress) step(name string, now time.Time) row {
@@ -137,7 +152,7 @@ func (p *progress) pipeline(now time.Time) []row {
 		case deploy.StepCached:
 			r.stand, r.took = cached, 0
 		case deploy.StepFailed:
-			r.stand, r.note = missed, exitCode(e.Exit)
+			r.stand, r.note = missed, howEnded(e)
 		case deploy.StepSkipped:
 			r.stand = skipped
 		default:
@@ -148,11 +163,16 @@ func (p *progress) pipeline(now time.Time) []row {
 	return all
 }
 
-func exitCode(code int) string {
-	if code == 0 {
+// howEnded is the exit code of a step, or in words what ended it.
+func howEnded(e deploy.StepEvidence) string {
+	switch {
+	case e.Exit == 0:
 		return ""
+	case e.Exit < 0: // it has none
+		first, _ := clauses(e.Cause)
+		return cleanLine(first)
 	}
-	return fmt.Sprintf("exit code %d", code)
+	return fmt.Sprintf("exit code %d", e.Exit)
 }
 
 func evidence(all []deploy.Evidence) string {

@@ -41,22 +41,49 @@ func partsForTests() Parts {
 			fmt.Println("ended in order")
 			return nil
 		},
+		Install: func(_ context.Context, o InstallOptions) (Installed, error) {
+			if filepath.Base(o.State) == "again" {
+				return Installed{}, nil
+			}
+			return Installed{Done: []string{fmt.Sprintf("wrote the unit of %s, user %v", filepath.Base(o.State), o.User)}, Notes: []string{"→ `loginctl enable-linger`"}}, nil
+		},
+		Uninstall: func(_ context.Context, o InstallOptions) (Installed, error) {
+			return Installed{Done: []string{"removed the unit"}, Notes: []string{"the data stays"}}, nil
+		},
+		Unit: func(o InstallOptions) (string, error) { return "[Service]\nExecStart=lotse serve\n", nil },
+		Browse: func(_ context.Context, address string) error {
+			if os.Getenv("DISPLAY") == "" {
+				return deploy.ErrUnsupported
+			}
+			return os.WriteFile("browsed", []byte(address+"\n"), 0o600)
+		},
 		Proxy: func(_ context.Context, args []string) error { fmt.Printf("proxy %q\n", args); return nil },
 		Keep: func(_ context.Context, dir string, in io.Reader) error {
 			spec, err := io.ReadAll(in)
 			fmt.Printf("keep %s %s", dir, spec)
 			return err
 		},
-		Check:  checkForTests,
-		Schema: func() []byte { return []byte(`{"title":"lotse.yaml"}`) },
+		Check: checkForTests,
+		Remarks: func(_ string, data []byte) []string {
+			if strings.Contains(string(data), "env_file") {
+				return []string{"there is no file .env"}
+			}
+			return nil
+		},
+		Outline: outlineForTests,
+		Who:     whoForTests,
+		Survey:  surveyForTests,
+		Schema:  func() []byte { return []byte(`{"title":"lotse.yaml"}`) },
 		VerifyLedger: func(_ context.Context, state string) error {
 			if filepath.Base(state) == "damaged" {
 				return deploy.Hint(fmt.Errorf("%w: event 7 does not follow from event 6", deploy.ErrDamaged), "put the last copy back")
 			}
 			return nil
 		},
-		Trust:   func(string) (string, error) { return "this machine trusts the local certificates", nil },
-		Untrust: func(string) (string, error) { return "this machine no longer trusts them", nil },
+		InstallHook: installHookForTests,
+		RemoveHook:  removeHookForTests,
+		Trust:       func(string) (string, error) { return "this machine trusts the local certificates", nil },
+		Untrust:     func(string) (string, error) { return "this machine no longer trusts them", nil },
 		Doctor: func(_ context.Context, state string) []Finding {
 			all := []Finding{{"git", FindingGood, "git 2.39", ""}, {"cgroup", FindingPoor, "limits of memory cannot be kept", "start with systemd"}}
 			if filepath.Base(state) == "bad" {
@@ -66,10 +93,27 @@ func partsForTests() Parts {
 		},
 		Demo: func(ctx context.Context, o DemoOptions) error {
 			o.Say(fmt.Sprintf("setting up, state given: %v", o.StateGiven))
-			return o.Deploy(ctx, o.State, deploy.Request{Dir: "/demo"})
+			return o.Verbs(o.State).Deploy(ctx, deploy.Request{Dir: "/demo"})
 		},
 		DemoDown: func(_ context.Context, o DemoOptions) error { o.Say("gone"); return nil },
+		DropDatabase: func(_ context.Context, _, app, stage string) error {
+			if app != "shop" || stage != "dev" {
+				return fmt.Errorf("%w: another was named", deploy.ErrBadInput)
+			}
+			return nil
+		},
 	}
+}
+
+// surveyForTests finds what a file "kind" says.
+func surveyForTests(_ context.Context, dir string) (Survey, error) {
+	kind, err := os.ReadFile(filepath.Join(dir, "kind"))
+	if err != nil {
+		return Survey{}, deploy.Hint(fmt.Errorf("%w: there is no app here", deploy.ErrBadInput), "looked for kind\nand for nothing else")
+	}
+	note := func(what, says string) []SurveyNote { return []SurveyNote{{what, says}} }
+	return Survey{App: "shop", File: "app: shop # " + string(kind), Found: note("Vite", "in \x1b[2Jthe root"), Decide: note("PORT", "is written down"),
+		Next: note("lotse deploy", "carries it")}, nil
 }
 
 // wrong is an error with a JSON of its own, as config has it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,15 +43,18 @@ func (s *session) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&s.state, "state", "", "folder where Lotse keeps everything (LOTSE_STATE; else "+defaultState(s.Env)+")")
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "answer in JSON: one value, or a line each for what goes on; errors too")
 	for _, c := range []*cobra.Command{
-		s.deployCommand(), s.followCommand(), s.abortCommand(),
-		s.statusCommand(), s.historyCommand(), s.showCommand(), s.releaseCommand(), s.logsCommand(),
-		s.serveCommand(), s.downCommand(), s.checkCommand(), s.schemaCommand(), s.ledgerCommand(), s.doctorCommand(), s.trustCommand(), s.demoCommand(),
+		s.deployCommand(), s.promoteCommand(), s.rollbackCommand(), s.redeployCommand(), s.followCommand(), s.abortCommand(),
+		s.statusCommand(), s.historyCommand(), s.showCommand(), s.releaseCommand(), s.logsCommand(), s.openCommand(),
+		s.pushedCommand(), s.hookCommand(),
+		s.envCommand(), s.secretsCommand(), s.passwordCommand(), s.notifyCommand(),
+		s.initCommand(), s.serveCommand(), s.downCommand(), s.databaseCommand(), s.installCommand(), s.uninstallCommand(), s.checkCommand(), s.schemaCommand(), s.ledgerCommand(), s.doctorCommand(), s.trustCommand(), s.demoCommand(),
 		s.proxyCommand(), s.keepCommand(), s.versionCommand(),
 	} {
 		if c != nil {
 			root.AddCommand(c)
 		}
 	}
+	s.completeFlags(root)
 	return root
 }
 
@@ -153,8 +157,12 @@ func oneStage(ctx context.Context, c *api.Client, given string) (deploy.StageRef
 	}
 	var fit, names []string
 	var found deploy.StageRef
+	reached := func(s deploy.StageStatus) bool { return s.Serves != nil || s.OnItsWay != nil }
 	for _, s := range all {
 		names = append(names, s.Stage.String())
+		if stage == "" && !reached(s) && slices.ContainsFunc(all, reached) {
+			continue
+		}
 		if (app == "" || app == s.Stage.App) && (stage == "" || stage == s.Stage.Stage) {
 			fit, found = append(fit, s.Stage.String()), s.Stage
 		}

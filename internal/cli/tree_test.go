@@ -58,8 +58,11 @@ whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d
   ✓ install        3.1 s
   = lint                  cached
   › test           2.5 s  ok   internal/store/with/a/long/…
+· fill
 · lease
 · entry
+· database
+· migrate
 · start
 · health
 · shift

@@ -17,6 +17,10 @@ type document struct {
 	Services entries[service] `json:"services" jsonschema:"required,minProperties=1" jsonschema_description:"Programs and folders of files that make the app. Each has either static or command."`
 	Jobs     entries[job]     `json:"jobs" jsonschema_description:"Commands of the current release that run on a schedule."`
 	Volumes  entries[volume]  `json:"volumes" jsonschema_description:"Folders for data that outlives releases. Services and jobs say where they want them."`
+	Secrets  list             `json:"secrets" jsonschema_description:"Names of secrets that every stage must have before anything of it starts. Their values are set with lotse secrets set."`
+	Source   origin           `json:"source" jsonschema_description:"Where pushed commits come from. Without it: origin of the repository, or the repository itself where it has none."`
+	Database database         `json:"database" jsonschema_description:"PostgreSQL of every stage, unless the stage says otherwise."`
+	Notify   entries[notice]  `json:"notify" jsonschema_description:"Who is told how rollouts end."`
 	Stages   entries[stage]   `json:"stages" jsonschema:"required,minProperties=1" jsonschema_description:"Where the app runs, in the order of promotion: dev, staging, prod, or any names."`
 }
 
@@ -26,6 +30,7 @@ type step struct {
 	Reads   list     `json:"reads" jsonschema_description:"Files and folders, relative to in, whose bytes are all that the step depends on beside what it needs. Without reads: everything in the commit. A step whose inputs did not change is not run again."`
 	Makes   list     `json:"makes" jsonschema_description:"Files and folders, relative to in, that the step leaves for others. They must exist when it ends."`
 	Needs   list     `json:"needs" jsonschema_description:"Steps that must be done before, and whose outputs this one sees."`
+	Public  list     `json:"public" jsonschema_description:"Variables of the stage that the step bakes into what it makes, such as VITE_MAPBOX_TOKEN. Everybody can read them there, so they are no secrets."`
 	Timeout duration `json:"timeout" jsonschema_description:"Time after which the step is ended and has failed."`
 }
 
@@ -54,12 +59,36 @@ type job struct {
 
 type volume struct{}
 
+type origin struct {
+	Remote text `json:"remote" jsonschema:"minLength=1,example=https://git.example.org/shop.git" jsonschema_description:"URL of the git repository to watch."`
+	Token  text `json:"token" jsonschema:"minLength=1,example=GIT_TOKEN" jsonschema_description:"Name of the secret that opens remote."`
+	Paths  list `json:"paths" jsonschema_description:"Patterns of files. A push that changes none of them starts nothing. ** stands for any folders."`
+	Ignore list `json:"ignore" jsonschema_description:"Patterns of files whose changes do not count, such as docs/**."`
+}
+
+type database struct {
+	Postgres   count `json:"postgres" jsonschema:"minimum=13,maximum=99,example=15" jsonschema_description:"Major version of the PostgreSQL that Lotse runs for each stage alone. Services find it by DATABASE_URL. Not together with url."`
+	URL        text  `json:"url" jsonschema:"minLength=1,example=DATABASE_URL" jsonschema_description:"Name of the secret that holds the address of a PostgreSQL that somebody else runs. Not together with postgres."`
+	Migrations text  `json:"migrations" jsonschema:"minLength=1,example=db/migrations" jsonschema_description:"Folder with SQL files. What of them the database has not seen is run before the release starts, in the order of their names, once."`
+}
+
+type notice struct {
+	Slack   text `json:"slack" jsonschema:"minLength=1,example=SLACK_WEBHOOK" jsonschema_description:"Name of the secret that holds the URL of an incoming webhook of Slack."`
+	Discord text `json:"discord" jsonschema:"minLength=1,example=DISCORD_WEBHOOK" jsonschema_description:"Name of the secret that holds the URL of a webhook of Discord."`
+	Webhook text `json:"webhook" jsonschema:"minLength=1,example=DEPLOY_HOOK" jsonschema_description:"Name of the secret that holds a URL to which JSON is posted."`
+	On      list `json:"on" jsonschema_description:"success, failure, or both, which is what stands where nothing is said."`
+	Stages  list `json:"stages" jsonschema_description:"Stages whose rollouts are told. Without it: all."`
+}
+
 type stage struct {
 	Engine    text           `json:"engine" jsonschema:"minLength=1,example=local" jsonschema_description:"What runs the stage."`
 	URL       text           `json:"url" jsonschema:"required,pattern=^https://[^/?#]+$,example=https://dev.whatsgonow.localhost" jsonschema_description:"Address of the stage: https and the host. Names that end with .localhost are reached on this machine alone."`
 	Redirects list           `json:"redirects" jsonschema_description:"Further addresses, sent to url with their path and query."`
 	EnvFile   text           `json:"env_file" jsonschema:"minLength=1,example=.env" jsonschema_description:"File with variables that is not in the commit, beside lotse.yaml. It is for its owner alone (chmod 600)."`
 	Env       entries[value] `json:"env" jsonschema_description:"Variables for all services and jobs of the stage that are no secret. env_file wins over them."`
+	On        push           `json:"on" jsonschema_description:"What starts a deploy by itself: push and the name of a branch. On the first stage alone."`
+	Access    access         `json:"access" jsonschema_description:"open: everybody may see it. private: with its password alone, and search engines are asked to stay away. Where nothing is said, prod and production are open and every other stage is private."`
+	Database  database       `json:"database" jsonschema_description:"PostgreSQL of this stage, in place of the app's."`
 	Watch     duration       `json:"watch" jsonschema_description:"How long a release is watched after it got all traffic, before the rollout ends."`
 	Warm      duration       `json:"warm" jsonschema_description:"How long the release before stays up after that, for going back at once."`
 	Stable    duration       `json:"stable" jsonschema_description:"How long a release must be healthy before it gets traffic."`
@@ -72,7 +101,8 @@ func (d *document) app() deploy.App {
 	for _, e := range d.Pipeline {
 		s := e.value
 		a.Pipeline = append(a.Pipeline, deploy.StepSpec{Name: e.name, Run: string(s.Run), In: clean(string(s.In)), Reads: cleanAll(s.Reads),
-			Makes: cleanAll(s.Makes), Needs: s.Needs.strings(), Timeout: time.Duration(s.Timeout)})
+			Makes: cleanAll(s.Makes), Needs: s.Needs.strings(),
+			Public: s.Public.strings(), Timeout: time.Duration(s.Timeout)})
 	}
 	for _, e := range d.Services {
 		a.Services = append(a.Services, e.value.service(e.name))
@@ -85,8 +115,13 @@ func (d *document) app() deploy.App {
 	for _, e := range d.Volumes {
 		a.Volumes = append(a.Volumes, e.name)
 	}
+	a.Secrets = d.Secrets.strings()
+	a.Source = deploy.Source{Remote: string(d.Source.Remote), Token: string(d.Source.Token), Paths: d.Source.Paths.strings(), Ignore: d.Source.Ignore.strings()}
+	for _, e := range d.Notify {
+		a.Notify = append(a.Notify, e.value.notices(e.name)...)
+	}
 	for _, e := range d.Stages {
-		a.Stages = append(a.Stages, e.value.stage(e.name))
+		a.Stages = append(a.Stages, e.value.stage(e.name, d.Database))
 	}
 	return a
 }
@@ -97,8 +132,13 @@ func (s *service) service(name string) deploy.Service {
 		CPUs: float64(s.CPUs), Files: cleanAll(s.Files), Volumes: mounts(s.Volumes), Start: time.Duration(s.Start), Drain: time.Duration(s.Drain)}
 }
 
-func (s *stage) stage(name string) deploy.Stage {
-	st := deploy.Stage{Name: name, Engine: string(s.Engine), URL: string(s.URL), Redirects: s.Redirects.strings(), EnvFile: clean(string(s.EnvFile)),
+func (s *stage) stage(name string, base database) deploy.Stage {
+	db := s.Database
+	if db == (database{}) {
+		db = base
+	}
+	st := deploy.Stage{Private: private(name, s.Access), On: deploy.Push{Branch: string(s.On)}, Database: db.database(),
+		Name: name, Engine: string(s.Engine), URL: string(s.URL), Redirects: s.Redirects.strings(), EnvFile: clean(string(s.EnvFile)),
 		Watch: time.Duration(s.Watch), Warm: time.Duration(s.Warm), Stable: time.Duration(s.Stable), Drain: time.Duration(s.Drain)}
 	if len(s.Env) > 0 {
 		st.Env = map[string]string{}
@@ -107,6 +147,31 @@ func (s *stage) stage(name string) deploy.Stage {
 		st.Env[e.name] = string(e.value)
 	}
 	return st
+}
+
+// private is what a stage is where the file says nothing: what is not called prod is for the team.
+func private(name string, a access) bool {
+	if a != "" {
+		return a == "private"
+	}
+	return name != "prod" && name != "production"
+}
+
+func (d database) database() deploy.Database {
+	return deploy.Database{Postgres: int(d.Postgres), URL: string(d.URL), Migrations: clean(string(d.Migrations))}
+}
+
+// notices has one for every address that is given; Problems wants exactly one.
+func (n *notice) notices(name string) (all []deploy.Notice) {
+	for _, way := range []struct{ kind, url string }{{"slack", string(n.Slack)}, {"discord", string(n.Discord)}, {"webhook", string(n.Webhook)}} {
+		if way.url != "" {
+			all = append(all, deploy.Notice{Name: name, Kind: way.kind, URL: way.url, On: n.On.strings(), Stages: n.Stages.strings()})
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, deploy.Notice{Name: name})
+	}
+	return all
 }
 
 func mounts(of entries[text]) (m []deploy.VolumeMount) {

@@ -33,12 +33,19 @@ func TestReadTheExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	own := deploy.Database{Postgres: 15, Migrations: "db/migrations"}
+	stage := deploy.Stage{Engine: "local", Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second, Database: own}
+	staging, prod, show := stage, stage, stage
+	staging.Name, staging.URL, staging.Private = "staging", "https://staging.whatsgonow.localhost", true
+	staging.Database = deploy.Database{URL: "SUPABASE_URL", Migrations: "supabase/migrations"}
+	prod.Name, prod.URL = "prod", "https://www.whatsgonow.localhost" // open, since it is called prod
+	show.Name, show.URL = "show", "https://show.whatsgonow.localhost"
 	want := deploy.App{
 		Name: "whatsgonow",
 		Pipeline: []deploy.StepSpec{
 			{Name: "install", Run: "npm ci", In: "web", Reads: []string{"package.json", "package-lock.json"}, Makes: []string{"node_modules"}, Timeout: 15 * time.Minute},
 			{Name: "lint", Run: "npm run lint", In: "web", Needs: []string{"install"}, Timeout: 15 * time.Minute},
-			{Name: "site", Run: "npm run build", In: "web", Needs: []string{"install"}, Makes: []string{"dist"}, Timeout: 10 * time.Minute},
+			{Name: "site", Run: "npm run build", In: "web", Needs: []string{"install"}, Makes: []string{"dist"}, Public: []string{"VITE_MAPBOX_TOKEN"}, Timeout: 10 * time.Minute},
 			{Name: "api", Run: "go vet ./... && go test ./... && go build -o bin/api ./cmd/api", In: ".", Makes: []string{"bin/api"}, Timeout: 15 * time.Minute},
 		},
 		Services: []deploy.Service{
@@ -49,8 +56,12 @@ func TestReadTheExample(t *testing.T) {
 		},
 		Jobs:    []deploy.Job{{Name: "expire", Command: "bin/api expire", Schedule: "*/15 * * * *", Timeout: 10 * time.Minute}},
 		Volumes: []string{"uploads"},
+		Secrets: []string{"STRIPE_KEY"},
+		Source:  deploy.Source{Remote: "https://git.example.org/whatsgonow.git", Token: "GIT_TOKEN", Paths: []string{"web/**"}, Ignore: []string{"docs/**"}},
+		Notify:  []deploy.Notice{{Name: "team", Kind: "slack", URL: "SLACK_WEBHOOK", On: []string{"failure"}, Stages: []string{"prod"}}},
 		Stages: []deploy.Stage{{Name: "dev", Engine: "local", URL: "https://dev.whatsgonow.localhost", Redirects: []string{"https://whatsgonow.localhost"}, EnvFile: ".env",
-			Env: map[string]string{"LOG_LEVEL": "debug"}, Watch: 10 * time.Second, Warm: time.Minute, Stable: 2 * time.Second, Drain: 5 * time.Second}},
+			Env: map[string]string{"LOG_LEVEL": "debug"}, Watch: 10 * time.Second, Warm: time.Minute, Stable: 2 * time.Second, Drain: 5 * time.Second,
+			Private: true, On: deploy.Push{Branch: "main"}, Database: own}, staging, prod, show},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -89,7 +100,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := deploy.App{Name: "shop", Services: []deploy.Service{{Name: "web", Command: "bin/web", Path: "/", Instances: 1, Start: time.Minute, Drain: 30 * time.Second}},
-		Stages: []deploy.Stage{{Name: "dev", Engine: "local", URL: "https://dev.shop.localhost", Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second}}}
+		Stages: []deploy.Stage{{Name: "dev", Engine: "local", URL: "https://dev.shop.localhost", Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second, Private: true}}}
 	if diff := cmp.Diff(want, app); diff != "" {
 		t.Error(diff)
 	}

@@ -46,6 +46,41 @@ func (value) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}}}
 }
 
+// push is the branch of "push main".
+type push string
+
+func (p *push) set(n *yaml.Node) (expected, hint string) {
+	branch, is := strings.CutPrefix(n.Value, "push ")
+	if n.Tag != "!!str" || !is || !regexp.MustCompile(branchPattern).MatchString(branch) {
+		return "push and the name of a branch", "for example push main"
+	}
+	*p = push(branch)
+	return "", ""
+}
+
+const branchPattern = `^[^\s~^:?*\[\\-][^\s~^:?*\[\\]*$`
+
+// JSONSchema says how a push is written.
+func (push) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Pattern: `^push \S+$`, Examples: []any{"push main"}}
+}
+
+// access is open or private, or nothing.
+type access string
+
+func (a *access) set(n *yaml.Node) (expected, hint string) {
+	if n.Value != "open" && n.Value != "private" {
+		return "open or private", ""
+	}
+	*a = access(n.Value)
+	return "", ""
+}
+
+// JSONSchema says which words there are.
+func (access) JSONSchema() *jsonschema.Schema {
+	return &jsonschema.Schema{Type: "string", Enum: []any{"open", "private"}, Examples: []any{"open"}}
+}
+
 type count int
 
 func (c *count) set(n *yaml.Node) (expected, hint string) {

@@ -109,10 +109,12 @@ func TestSchemaDescribesEveryField(t *testing.T) {
 		}
 	}
 	walk("", raw)
-	want := strings.Fields(`app pipeline pipeline.*.run pipeline.*.in pipeline.*.reads pipeline.*.makes pipeline.*.needs pipeline.*.timeout
+	want := strings.Fields(`app pipeline pipeline.*.run pipeline.*.in pipeline.*.reads pipeline.*.makes pipeline.*.needs pipeline.*.public pipeline.*.timeout
 		services services.*.static services.*.fallback services.*.immutable services.*.command services.*.path services.*.health services.*.instances
 		services.*.memory services.*.cpus services.*.volumes services.*.start services.*.drain services.*.files
-		jobs jobs.*.command jobs.*.schedule jobs.*.timeout jobs.*.volumes volumes
+		jobs jobs.*.command jobs.*.schedule jobs.*.timeout jobs.*.volumes volumes secrets source source.remote source.token source.paths source.ignore
+		database database.postgres database.url database.migrations notify notify.*.slack notify.*.discord notify.*.webhook notify.*.on notify.*.stages
+		stages.*.on stages.*.access stages.*.database stages.*.database.postgres stages.*.database.url stages.*.database.migrations
 		stages stages.*.engine stages.*.url stages.*.redirects stages.*.env_file stages.*.env stages.*.watch stages.*.warm stages.*.stable stages.*.drain`)
 	slices.Sort(want)
 	slices.Sort(fields)

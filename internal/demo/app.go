@@ -13,36 +13,33 @@ import (
 	"strings"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
-	"github.com/lotse-eu/lotse/internal/secret"
 )
-
-// Database is where the app finds its data.
-type Database struct{ URL secret.Text }
 
 // repo is the demo's own git repository of the app.
 type repo struct{ dir string }
 
-// prepareApp copies the example into a repository of its own, once, and writes its .env, which is never committed.
-func (p Parts) prepareApp(ctx context.Context, db Database) (*repo, error) {
+// prepareApp copies the example into a repository of its own, once, with a bare one as its origin, and writes its .env, which is
+// never committed.
+func (p Parts) prepareApp(ctx context.Context) (*repo, error) {
 	r := &repo{dir: filepath.Join(p.Dir, "app")}
-	if _, err := os.Stat(filepath.Join(r.dir, ".git")); errors.Is(err, fs.ErrNotExist) {
-		if err := r.create(ctx, p.Example); err != nil {
+	if _, err := os.Stat(filepath.Join(r.dir, ".git", "refs", "remotes", "origin")); errors.Is(err, fs.ErrNotExist) {
+		if err := r.create(ctx, p.Example, filepath.Join(p.Dir, "origin.git")); err != nil {
 			return nil, errors.Join(err, os.RemoveAll(r.dir))
 		}
 	}
-	env := "DATABASE_URL='" + db.URL.Reveal() + "'\n"
-	return r, os.WriteFile(filepath.Join(r.dir, ".env"), []byte(env), 0o600)
+	return r, os.WriteFile(filepath.Join(r.dir, ".env"), []byte("# variables of dev that are not for the commit\nLOG_LEVEL=debug\n"), 0o600)
 }
 
-func (r *repo) create(ctx context.Context, example string) error {
+func (r *repo) create(ctx context.Context, example, origin string) error {
 	if _, err := os.Stat(filepath.Join(example, "lotse.yaml")); err != nil {
 		return deploy.Hint(fmt.Errorf("%w: the example app is not in %s", deploy.ErrNotFound, example),
-			"run the demo from a clone of the repository, or name the app's folder with --example")
+			"run the demo from a clone of the repository")
 	}
-	if err := copyTree(r.dir, example); err != nil {
+	if err := errors.Join(os.RemoveAll(r.dir), os.RemoveAll(origin), copyTree(r.dir, example)); err != nil {
 		return err
 	}
-	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"add", "-A"}, {"commit", "-q", "-m", "whatsgonow: begin"}} {
+	for _, args := range [][]string{{"init", "-q", "--bare", "-b", "main", origin}, {"init", "-q", "-b", "main"}, {"add", "-A"},
+		{"commit", "-q", "-m", "whatsgonow: begin"}, {"remote", "add", "origin", origin}, {"push", "-q", "-u", "origin", "main"}} {
 		if _, err := r.git(ctx, args...); err != nil {
 			return err
 		}
@@ -102,25 +99,25 @@ func (r *repo) head(ctx context.Context) (string, error) { return r.git(ctx, "re
 const greeting = "web/index.html"
 
 // secondCommit changes what the page's title says, once: no second commit is made where there is one.
-func (r *repo) secondCommit(ctx context.Context) (made bool, err error) {
+func (r *repo) secondCommit(ctx context.Context) error {
 	count, err := r.git(ctx, "rev-list", "--count", "HEAD")
 	if err != nil || count != "1" {
-		return false, err
+		return err
 	}
 	file := filepath.Join(r.dir, greeting)
 	page, err := os.ReadFile(file)
 	if err != nil {
-		return false, err
+		return err
 	}
 	changed := bytes.Replace(page, []byte("</title>"), []byte(" – zweite Fahrt</title>"), 1)
 	if bytes.Equal(changed, page) {
-		return false, fmt.Errorf("%s has no title to change", greeting)
+		return fmt.Errorf("%s has no title to change", greeting)
 	}
 	if err := os.WriteFile(file, changed, 0o644); err != nil {
-		return false, err
+		return err
 	}
 	_, err = r.git(ctx, "commit", "-q", "-a", "-m", "web: say that this is the second trip")
-	return err == nil, err
+	return err
 }
 
 // paths are asked under load: the page and the API.

@@ -38,9 +38,9 @@ func TestRemove(t *testing.T) {
 		t.Log("NOT RUN as root: that an ordinary user can remove folders that may not be written")
 	}
 	dir := filepath.Join(t.TempDir(), "demo")
-	failed := errors.New("no database today")
-	err := demo.Run(t.Context(), demo.Parts{Dir: dir, Say: func(string) {},
-		Database: func(context.Context) (demo.Database, error) { return demo.Database{}, failed }})
+	failed := errors.New("no controller today")
+	err := demo.Run(t.Context(), demo.Parts{Dir: dir, Example: filepath.Join("..", "..", "examples", "whatsgonow"), Say: func(string) {},
+		Serve: func(context.Context) (demo.Controller, error) { return nil, failed }})
 	if !errors.Is(err, failed) || !demo.Made(dir) {
 		t.Fatalf("Run is %v", err)
 	}

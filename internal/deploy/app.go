@@ -13,7 +13,27 @@ type App struct {
 	Services []Service  // in the order of the file
 	Jobs     []Job
 	Volumes  []string // names; the data of a volume outlives releases
-	Stages   []Stage  // in the order of promotion
+	Secrets  []string // names of settings that every stage must have before anything starts
+	Source   Source
+	Notify   []Notice
+	Stages   []Stage // in the order of promotion
+}
+
+// Source is where pushed commits come from, for stages that a push starts.
+type Source struct {
+	Remote string   // URL of a git repository; empty: origin of the repository on this machine, or that repository where it has none
+	Token  string   // name of the secret that opens Remote; empty: everybody may read it
+	Paths  []string // globs; a push that touches nothing of them starts nothing. Empty: everything counts
+	Ignore []string // globs of what does not count
+}
+
+// Notice is somebody who is told how rollouts end.
+type Notice struct {
+	Name   string
+	Kind   string   // slack, discord or webhook
+	URL    string   // name of the secret that holds the address, which is as good as a password
+	On     []string // success, failure; empty: both
+	Stages []string // empty: all
 }
 
 // StepSpec is one step of the pipeline. Paths are slash-separated and relative: Reads and Makes to In, In to the root of the
@@ -25,6 +45,7 @@ type StepSpec struct {
 	Reads   []string      // files and folders whose bytes are the step's inputs; empty: everything in the commit
 	Makes   []string      // files and folders that the step leaves for others; they must exist when it ends
 	Needs   []string      // steps whose outputs this one sees
+	Public  []string      // variables of the stage that are baked into what the step makes, and so may be seen by everybody
 	Timeout time.Duration // default 15 min
 }
 
@@ -72,11 +93,32 @@ type Stage struct {
 	Redirects []string // further addresses (https://host) that are sent to URL with their path and query
 	EnvFile   string   // a .env file beside lotse.yaml that is not in the commit; empty: none
 	Env       map[string]string
+	Private   bool          // who wants to see it needs its password, and search engines are asked to stay away
+	On        Push          // what starts a deploy by itself; the zero value: nothing
+	Database  Database      // the zero value: none that Lotse knows of
 	Watch     time.Duration // how long a shifted release is watched before it settles, default 60 s
 	Warm      time.Duration // how long the release before stays up after that, default 5 min
 	Stable    time.Duration // how long health must hold before the shift, default 5 s
 	Drain     time.Duration // overrides Service.Drain where set
 }
+
+// Push says which pushes start a deploy.
+type Push struct {
+	Branch string
+}
+
+// Database is the PostgreSQL of a stage. At most one of Postgres and URL is set.
+type Database struct {
+	Postgres   int    // major version of the one that the engine runs for this stage alone
+	URL        string // name of the secret that holds the address of one that somebody else runs
+	Migrations string // folder of the commit with SQL files; empty: Lotse migrates nothing
+}
+
+// Own reports whether the engine runs the database.
+func (d Database) Own() bool { return d.Postgres > 0 }
+
+// DatabaseURL is the setting by which the services of a stage find the database that the engine runs for it.
+const DatabaseURL = "DATABASE_URL"
 
 // Setting is one variable of a stage. Its value is never printed, whether or not it is a secret.
 type Setting struct {

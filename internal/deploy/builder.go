@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"io/fs"
 	"time"
 )
 
@@ -18,6 +19,15 @@ type Builder interface {
 	// report hears every change of every step, one call at a time; lines of live output go to output. id names the run
 	// and its folder of logs; running again under the same id is fine. A failed step is ErrBuild; nothing is released then.
 	Build(ctx context.Context, id string, app App, c Commit, report func(StepEvidence), output func(step, line string)) (Release, error)
+
+	// Fit returns the release as a stage with these public values gets it: with the values filled in where Build has proven
+	// that nothing else depends on them, and with the steps run again, from the commit, where it has not. A release without public
+	// values is returned as it is. The same release and values give the same result, which stays in the depot as long as the release
+	// does. public holds every name in StepSpec.Public of the app, in the order of names. Otherwise as Build.
+	Fit(ctx context.Context, id string, app App, c Commit, r Release, public []Setting, report func(StepEvidence), output func(step, line string)) (Release, error)
+
+	// Files are the files of a release. What is read is verified.
+	Files(ctx context.Context, r Release) (fs.FS, error)
 
 	// Release loads a release. ErrNotFound when it was pruned or never was, ErrDamaged when its bytes are not what its
 	// digest says.

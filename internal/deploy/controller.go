@@ -7,11 +7,14 @@ import (
 	"encoding/base32"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lotse-eu/lotse/internal/secret"
 )
 
 // Controller carries rollouts through the table. There is one per ledger. It is crash-only: all it knows is in the ledger and in
@@ -30,6 +33,7 @@ type Controller struct {
 	changed chan struct{} // something settled: look at warm releases and jobs again
 
 	retiring map[StageRef]*retirement
+	pushes   *pushes
 }
 
 // Config is what a controller needs from its neighbours.
@@ -37,6 +41,8 @@ type Config struct {
 	Ledger  Ledger
 	Places  Places
 	Builder Builder
+	Migrate Migrator
+	Sources Sources // nil: no push starts anything
 	// Read makes an app of lotse.yaml, or returns every mistake in it.
 	Read func(name string, file []byte) (App, error)
 	// Settings reads what a stage's instances are given. dir is where lotse.yaml lies in the work tree.
@@ -52,8 +58,10 @@ type Config struct {
 
 // Settings are the variables of a stage, and a name for their version that says nothing of the values.
 type Settings struct {
-	Values  []Setting
-	Version string
+	Values   []Setting
+	Version  string
+	Password secret.Text // of a private stage; it is no variable, and a new one is no new version
+	Secrets  []string    // names among Values that were set as secrets: nothing may bake them in
 }
 
 // Places keeps paths of work trees beside the ledger under opaque ids, since a path may hold somebody's name.
@@ -62,18 +70,10 @@ type Places interface {
 	PathOf(ctx context.Context, id string) (path string, err error)
 }
 
-// Request asks for a deploy: the pipeline on a commit, then a rollout of what it makes.
-type Request struct {
-	Dir   string `json:"dir"`             // folder of lotse.yaml
-	Rev   string `json:"rev,omitempty"`   // a commit in git's words; empty: HEAD of a clean work tree
-	Stage string `json:"stage,omitempty"` // empty: the first of the file
-	Again bool   `json:"again,omitempty"` // also when the stage serves exactly this
-}
-
 // New makes a controller. Run must be called before anything else.
 func New(c Config) *Controller {
 	return &Controller{Config: c, begun: make(chan struct{}), active: map[StageRef]*walk{}, byID: map[string]*walk{},
-		engines: map[StageRef]Engine{}, changed: make(chan struct{}, 1), retiring: map[StageRef]*retirement{}}
+		engines: map[StageRef]Engine{}, changed: make(chan struct{}, 1), retiring: map[StageRef]*retirement{}, pushes: newPushes()}
 }
 
 // Run takes up what an earlier controller left unfinished, then ends warm releases in time and runs jobs, until ctx ends.
@@ -87,6 +87,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		return err
 	}
 	close(c.begun)
+	defer c.watchPushes(ctx)()
 	c.tend(ctx)
 	return nil
 }
@@ -94,52 +95,8 @@ func (c *Controller) Run(ctx context.Context) error {
 // Ready is closed when the controller has taken up what was unfinished.
 func (c *Controller) Ready() <-chan struct{} { return c.begun }
 
-// Deploy begins a deploy and returns its rollout's id at once; Follow tells how it goes. ErrBusy while another rollout of
-// the stage is on its way, unless that one is only being watched.
-func (c *Controller) Deploy(ctx context.Context, q Request) (string, error) {
-	w, err := c.prepare(ctx, q)
-	if err != nil {
-		return "", err
-	}
-	return w.ID, nil
-}
-
-// prepare reads everything that a rollout needs to know and begins it.
-func (c *Controller) prepare(ctx context.Context, q Request) (*walk, error) {
-	commit, err := c.Builder.Resolve(ctx, q.Dir, q.Rev)
-	if err != nil {
-		return nil, err
-	}
-	w := c.newWalk(rolloutID())
-	w.commit, w.Again = commit, q.Again
-	if err := c.equip(ctx, w, q.Stage); err != nil {
-		return nil, err
-	}
-	if w.Actor, err = c.Ledger.Person(ctx, commit.Name, commit.Mail); err != nil {
-		return nil, err
-	}
-	if w.Place, err = c.Places.Place(ctx, commit.Tree); err != nil {
-		return nil, err
-	}
-	if err := c.enter(w, false); err != nil {
-		return nil, err
-	}
-	request := requestedData{Commit: commit.ID, Place: w.Place, Again: q.Again, Version: w.settings.Version,
-		URL: c.Address(w.stage), Warm: w.stage.Warm, Drain: w.app.drain(w.stage)}
-	if err := w.write(ctx, Event{Kind: KindRequested, Data: data(request)}); err != nil {
-		c.leave(w)
-		return nil, err
-	}
-	c.begin(w)
-	return w, nil
-}
-
-// equip reads lotse.yaml of the commit and opens what the stage needs.
-func (c *Controller) equip(ctx context.Context, w *walk, stage string) error {
-	file, err := c.Builder.File(ctx, w.commit, "lotse.yaml")
-	if err != nil {
-		return Hint(err, "Lotse reads lotse.yaml from the commit; add it and commit")
-	}
+// equip reads lotse.yaml and opens what the stage needs.
+func (c *Controller) equip(ctx context.Context, w *walk, file []byte, stage string) (err error) {
 	if w.app, err = c.Read("lotse.yaml", file); err != nil {
 		return err
 	}
@@ -151,8 +108,27 @@ func (c *Controller) equip(ctx context.Context, w *walk, stage string) error {
 		return err
 	}
 	engine, err := c.engine(w.app.Name, w.stage)
+	if err != nil {
+		return err
+	}
 	w.engine = &bounded{Engine: engine, start: w.app.longestStart()}
-	return err
+	return w.addDatabase(ctx, engine)
+}
+
+// file is lotse.yaml of a rollout: in its release, or in the commit where there is no release yet.
+func (c *Controller) file(ctx context.Context, w *walk) ([]byte, error) {
+	if w.Release == "" {
+		return c.Builder.File(ctx, w.commit, "lotse.yaml")
+	}
+	release, err := c.Builder.Release(ctx, w.Release)
+	if err != nil {
+		return nil, Hint(fmt.Errorf("release %s: %w", w.Release.Short(), err), "deploy its commit again; old releases are pruned")
+	}
+	files, err := c.Builder.Files(ctx, release)
+	if err != nil {
+		return nil, err
+	}
+	return fs.ReadFile(files, LotseFile)
 }
 
 // longestStart is the longest that a service may take to become healthy.
@@ -183,13 +159,20 @@ func (a App) stage(name string) (Stage, error) {
 		i = 0
 	}
 	if i < 0 {
-		names := make([]string, len(a.Stages))
-		for i, s := range a.Stages {
-			names[i] = s.Name
-		}
-		return Stage{}, Hint(fmt.Errorf("%w: %s has no stage %q", ErrNotFound, a.Name, name), "stages are: "+strings.Join(names, ", "))
+		return Stage{}, a.stageMissing(name)
 	}
 	return a.Stages[i], nil
+}
+
+func (a App) stageMissing(name string) error {
+	names := make([]string, len(a.Stages))
+	for i, s := range a.Stages {
+		names[i] = s.Name
+	}
+	if name == "" {
+		return Hint(fmt.Errorf("%w: no stage was named", ErrBadInput), "stages are: "+strings.Join(names, ", "))
+	}
+	return Hint(fmt.Errorf("%w: %s has no stage %q", ErrNotFound, a.Name, name), "stages are: "+strings.Join(names, ", "))
 }
 
 func (c *Controller) newWalk(id string) *walk {
@@ -318,15 +301,23 @@ func (c *Controller) resume(ctx context.Context, r Rollout) {
 	}
 }
 
-func (c *Controller) reequip(ctx context.Context, w *walk) (err error) {
+// reequip gives a rollout that the ledger knows what it needs. Its commit may be gone from its repository: that is found out where
+// the commit is needed.
+func (c *Controller) reequip(ctx context.Context, w *walk) error {
 	dir, err := c.Places.PathOf(ctx, w.Place)
 	if err != nil {
 		return err
 	}
-	if w.commit, err = c.Builder.Resolve(ctx, dir, w.Commit); err != nil {
+	w.commit, err = c.find(ctx, w.Rollout, dir)
+	if err != nil && w.Release == "" {
 		return err
 	}
-	return c.equip(ctx, w, w.Stage.Stage)
+	w.commit.ID, w.commit.Tree = w.Commit, dir
+	file, err := c.file(ctx, w)
+	if err != nil {
+		return err
+	}
+	return c.equip(ctx, w, file, w.Stage.Stage)
 }
 
 // current returns the settled rollouts that may still run: the last of each stage, and the one before it.
@@ -346,7 +337,7 @@ func current(rollouts []Rollout) []Rollout {
 }
 
 // adopt gives an engine back what it needs to keep a rollout running, where the engine wants that.
-func (c *Controller) adopt(ctx context.Context, r Rollout) error {
+func (c *Controller) adopt(ctx context.Context, r Rollout) (err error) {
 	w := c.newWalk(r.ID)
 	w.Rollout = r
 	if err := c.reequip(ctx, w); err != nil {
@@ -356,11 +347,12 @@ func (c *Controller) adopt(ctx context.Context, r Rollout) error {
 	if !ok {
 		return nil
 	}
-	release, err := c.Builder.Release(ctx, r.Release)
-	if err != nil {
+	if w.source, err = c.Builder.Release(ctx, r.Release); err != nil {
 		return err
 	}
-	w.release = release
+	if err := w.fit(ctx, func(StepEvidence) {}); err != nil { // what was written about it stays
+		return err
+	}
 	if err := adopter.Adopt(ctx, r.ID, w.order()); !errors.Is(err, ErrUnknown) {
 		return err
 	}

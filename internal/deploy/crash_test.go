@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 	"github.com/lotse-eu/lotse/internal/engine/memory"
+	"github.com/lotse-eu/lotse/internal/secret"
 )
 
 // points counts the moments at which a controller writes or calls an engine, and kills it at one of them. A killed
@@ -83,6 +85,7 @@ func (p *points) board(s *site) {
 func (p *points) wrap(c *deploy.Config) {
 	c.Ledger = pointedLedger{c.Ledger, p}
 	c.Builder = pointedBuilder{c.Builder, p}
+	c.Migrate = pointedMigrator{c.Migrate, p}
 	open := c.Engine
 	c.Engine = func(app string, stage deploy.Stage) (deploy.Engine, error) {
 		e, err := open(app, stage)
@@ -123,6 +126,21 @@ func (b pointedBuilder) Build(ctx context.Context, id string, app deploy.App, c 
 	return r, err
 }
 
+func (b pointedBuilder) Fit(ctx context.Context, id string, app deploy.App, c deploy.Commit, from deploy.Release, public []deploy.Setting, report func(deploy.StepEvidence), output func(step, line string)) (r deploy.Release, err error) {
+	err = b.p.call("fit", func() error { r, err = b.Builder.Fit(ctx, id, app, c, from, public, report, output); return err })
+	return r, err
+}
+
+type pointedMigrator struct {
+	deploy.Migrator
+	p *points
+}
+
+func (m pointedMigrator) Migrate(ctx context.Context, url secret.Text, files fs.FS, dir string) (done deploy.Migrated, err error) {
+	err = m.p.call("migrate", func() error { done, err = m.Migrator.Migrate(ctx, url, files, dir); return err })
+	return done, err
+}
+
 func (b pointedBuilder) Prune(ctx context.Context, keep []deploy.Digest) error {
 	return b.p.call("prune", func() error { return b.Builder.Prune(ctx, keep) })
 }
@@ -130,6 +148,14 @@ func (b pointedBuilder) Prune(ctx context.Context, keep []deploy.Digest) error {
 type pointedEngine struct {
 	deploy.Engine
 	p *points
+}
+
+func (e pointedEngine) DatabaseURL(ctx context.Context, db deploy.Database) (secret.Text, error) {
+	return e.Engine.(deploy.Databases).DatabaseURL(ctx, db)
+}
+
+func (e pointedEngine) OpenDatabase(ctx context.Context, f deploy.Fence, db deploy.Database) error {
+	return e.p.call("database", func() error { return e.Engine.(deploy.Databases).OpenDatabase(ctx, f, db) })
 }
 
 func (e pointedEngine) Start(ctx context.Context, f deploy.Fence, o deploy.Order) error {
@@ -172,10 +198,7 @@ var voyages = map[string]struct {
 //
 // `make prove` (LOTSE_PROVE=1) dies at every moment; otherwise at every eighth, beginning elsewhere on each voyage.
 func TestKilledAnywhere(t *testing.T) {
-	every, offset := 8, 0
-	if os.Getenv("LOTSE_PROVE") != "" {
-		every = 1
-	}
+	every, offset := everyPoint(8)
 	for name, v := range voyages {
 		offset++
 		t.Run(name, func(t *testing.T) {
@@ -191,6 +214,14 @@ func TestKilledAnywhere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// everyPoint is how many points apart a test dies, and where it begins: everywhere with LOTSE_PROVE, else at every nth.
+func everyPoint(n int) (every, offset int) {
+	if os.Getenv("LOTSE_PROVE") != "" {
+		return 1, 0
+	}
+	return n, 0
 }
 
 // voyage deploys a second commit, dies where p says, starts again, and looks at what has become of it.

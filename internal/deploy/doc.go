@@ -4,15 +4,20 @@
 // # The story
 //
 // A rollout walks this table from the top; each step has do, done? and undo. At any miss the steps that were begun are undone
-// from the bottom. The walk is the same whether it is fresh or taken up again after a crash: what is already true is passed
+// from the bottom. A promotion and a rollback take the same road with a release that is there already. The walk is the same whether it is fresh or taken up again after a crash: what is already true is passed
 // over, everything else is idempotent and done again.
 //
 //	step      do                                              passed over when              undo
 //	------    ---------------------------------------------   ---------------------------   ---------------------
 //	build     run the pipeline on the commit                  the release is in the depot   -
+//	fill      make of the release what this stage gets:       nothing is public             -
+//	          its public values baked in
 //	lease     take the stage's lease; its fence goes into     -                             give it back
 //	          every changing verb; renew it
 //	entry     ask the gates of entry                          -                             -
+//	database  see that the stage's own PostgreSQL runs        it has none of its own        -
+//	migrate   run what the schema has not seen, while the     there are no migrations       -
+//	          old release goes on
 //	start     start the release beside the old, no traffic    -                             stop it
 //	health    3 answers in a row, then all through the        it has the traffic            -
 //	          stable window

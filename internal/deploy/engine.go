@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/lotse-eu/lotse/internal/secret"
 )
 
 // Engine runs one stage of one app. deploy asks for what is to be, the engine knows how this platform does it.
@@ -55,9 +57,22 @@ type Tasks interface {
 	Task(ctx context.Context, rollout, name, command string, mounts []VolumeMount) error
 }
 
+// Databases is what an engine has that runs a PostgreSQL for a stage alone. Its data outlives every release, and the engine never
+// removes it.
+type Databases interface {
+	// DatabaseURL is how instances and migrations reach the stage's database, whether or not it runs. It is the same for as long as
+	// there is the database. ErrUnsupported for a major version that the platform does not have, with what it has as a hint.
+	DatabaseURL(ctx context.Context, db Database) (secret.Text, error)
+
+	// OpenDatabase makes sure that the database is there and takes connections, and that it is started again when it ends or the
+	// machine was. Idempotent. Data of another version, of another owner, or damaged, is refused and left alone, with the reason.
+	OpenDatabase(ctx context.Context, fence Fence, db Database) error
+}
+
 // Logs is what an engine has that keeps the output of instances.
 type Logs interface {
-	// Logs calls yield with each line, oldest first, until it returns false, everything was given, or, with Follow, ctx ends.
+	// Logs calls yield with each line, oldest first, until it returns false or everything was given. With Follow it goes on with the
+	// stage, whichever rollouts come and go, until ctx ends; of one Rollout it ends when that is gone.
 	Logs(ctx context.Context, q LogQuery, yield func(LogLine) bool) error
 }
 
@@ -65,7 +80,8 @@ type Logs interface {
 type LogQuery struct {
 	Rollout string
 	Service string
-	Lines   int // the last so many of each instance, 0: all that is kept
+	Lines   int       // the last so many of each instance, 0: all that is kept
+	Since   time.Time // only what was said then or later; zero: whenever
 	Follow  bool
 }
 
@@ -96,6 +112,7 @@ type Order struct {
 	Release  Release
 	Stage    Stage
 	Settings []Setting
+	Password secret.Text // of a private stage
 }
 
 // Running is one rollout that is on a stage.

@@ -21,6 +21,9 @@ var (
 	ErrNoSpace     = errors.New("not enough disk space")
 	ErrAborted     = errors.New("aborted")
 	ErrUnavailable = errors.New("not available right now")
+	ErrMissing     = errors.New("a setting is missing")
+	ErrMigration   = errors.New("the migration failed")
+	ErrRefused     = errors.New("the rules do not let it in") // a stage skipped, nothing to go back to
 )
 
 // Retryable reports whether the same call may succeed later without anybody changing anything.
@@ -131,6 +134,9 @@ var codes = []struct {
 }{
 	{"aborted", ErrAborted},
 	{"no-space", ErrNoSpace},
+	{"missing", ErrMissing},
+	{"migration", ErrMigration},
+	{"refused", ErrRefused},
 	{"damaged", ErrDamaged},
 	{"bad-input", ErrBadInput},
 	{"busy", ErrBusy},

@@ -6,12 +6,14 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -28,7 +30,10 @@ type site struct {
 	ledger  *ledger.Ledger
 	builder *builder
 	secrets map[string]string
-	points  *points // nil: nothing crashes
+	keys    sync.Mutex // of secrets, where somebody changes them while a controller looks
+	data    databases
+	sources deploy.Sources // nil: no push starts anything
+	points  *points        // nil: nothing crashes
 	life    int
 	crashed atomic.Int64 // how often the first instance of the api ended and was started again
 	*deploy.Controller
@@ -36,15 +41,20 @@ type site struct {
 }
 
 var app = deploy.App{
-	Name: "shop",
+	Name:     "shop",
+	Pipeline: []deploy.StepSpec{{Name: "site", Run: "make", Public: []string{"TOKEN"}}},
 	Services: []deploy.Service{
 		{Name: "site", Static: "dist", Path: "/"},
 		{Name: "api", Command: "bin/api", Path: "/api", Instances: 2, Start: 60 * time.Second, Drain: 30 * time.Second},
 	},
 	Stages: []deploy.Stage{
-		{Name: "dev", URL: "https://dev.shop.localhost", Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second},
-		{Name: "prod", URL: "https://shop.localhost", Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second},
+		stageOf("dev", "https://dev.shop.localhost"), stageOf("staging", "https://staging.shop.localhost"), stageOf("prod", "https://shop.localhost"),
 	},
+}
+
+func stageOf(name, url string) deploy.Stage {
+	return deploy.Stage{Name: name, URL: url, Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second,
+		Database: deploy.Database{Postgres: 15, Migrations: "db"}}
 }
 
 // inSite runs a test in a bubble where time passes at once when everybody waits.
@@ -72,9 +82,9 @@ func inSite(t *testing.T, f func(t *testing.T, s *site)) {
 func (s *site) boot() {
 	s.life++
 	ctx, cancel := context.WithCancel(context.Background())
-	c := deploy.Config{Ledger: s.ledger, Places: s.ledger, Builder: s.builder, Read: s.builder.read, Settings: s.settings,
+	c := deploy.Config{Ledger: s.ledger, Places: s.ledger, Builder: s.builder, Migrate: &s.data, Sources: s.sources, Read: s.builder.read, Settings: s.settings,
 		Engine: func(app string, stage deploy.Stage) (deploy.Engine, error) {
-			return restarting{memory.Open(s.world, app, stage.Name), s}, nil
+			return restarting{memory.Open(s.world, app, stage.Name), s, stage.Name}, nil
 		},
 		Address: func(s deploy.Stage) string { return s.URL }, Owner: fmt.Sprint("controller-", s.life), Log: slog.New(slog.DiscardHandler)}
 	if s.points != nil {
@@ -96,9 +106,11 @@ func (s *site) boot() {
 	}
 }
 
-func (s *site) settings(context.Context, string, string, deploy.Stage) (deploy.Settings, error) {
-	var of deploy.Settings
+func (s *site) settings(_ context.Context, _, _ string, stage deploy.Stage) (deploy.Settings, error) {
+	of := deploy.Settings{Values: []deploy.Setting{{Name: "TOKEN", Value: secret.New(stage.Name)}}}
 	sum := sha256.New()
+	s.keys.Lock()
+	defer s.keys.Unlock()
 	for name, value := range s.secrets {
 		of.Values = append(of.Values, deploy.Setting{Name: name, Value: secret.New(value)})
 		sum.Write([]byte(name + value))
@@ -107,10 +119,55 @@ func (s *site) settings(context.Context, string, string, deploy.Stage) (deploy.S
 	return of, nil
 }
 
-// restarting shows how often an instance was started again.
+// databases are what the stages have, by name, and what was run on them.
+type databases struct {
+	mu      sync.Mutex
+	open    map[string]int
+	applied map[string][]string
+	err     error // of the next migration
+}
+
+func (d *databases) Migrate(_ context.Context, url secret.Text, files fs.FS, dir string) (deploy.Migrated, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return deploy.Migrated{}, d.err
+	}
+	before := d.applied[url.Reveal()]
+	found, err := fs.ReadDir(files, dir)
+	if err != nil {
+		return deploy.Migrated{}, err
+	}
+	done := deploy.Migrated{Before: len(before)}
+	for _, f := range found[min(len(before), len(found)):] {
+		done.Applied = append(done.Applied, f.Name())
+	}
+	if d.applied == nil {
+		d.applied = map[string][]string{}
+	}
+	d.applied[url.Reveal()] = append(before, done.Applied...)
+	return done, nil
+}
+
+// restarting shows how often an instance was started again, and has databases.
 type restarting struct {
 	*memory.Engine
-	site *site
+	site  *site
+	stage string
+}
+
+func (e restarting) DatabaseURL(context.Context, deploy.Database) (secret.Text, error) {
+	return secret.New("postgres://" + e.stage), nil
+}
+
+func (e restarting) OpenDatabase(context.Context, deploy.Fence, deploy.Database) error {
+	e.site.data.mu.Lock()
+	defer e.site.data.mu.Unlock()
+	if e.site.data.open == nil {
+		e.site.data.open = map[string]int{}
+	}
+	e.site.data.open[e.stage]++
+	return nil
 }
 
 func (e restarting) List(ctx context.Context) ([]deploy.Running, error) {
@@ -151,10 +208,12 @@ func (s *site) ended(id string) deploy.Rollout {
 	return last
 }
 
-// serving returns the rollouts on dev by their share.
-func (s *site) running() map[string]int {
+// running returns the rollouts on dev by their share.
+func (s *site) running() map[string]int { return s.runningOn("dev") }
+
+func (s *site) runningOn(stage string) map[string]int {
 	s.t.Helper()
-	running, err := memory.Open(s.world, "shop", "dev").List(context.Background())
+	running, err := memory.Open(s.world, "shop", stage).List(context.Background())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -166,10 +225,12 @@ func (s *site) running() map[string]int {
 }
 
 // leaseIsFree fails the test when somebody holds the lease of dev.
-func (s *site) leaseIsFree() {
+func (s *site) leaseIsFree() { s.leaseOfIsFree("dev") }
+
+func (s *site) leaseOfIsFree(stage string) {
 	s.t.Helper()
 	synctest.Wait() // the lease is given back after the last event
-	ref := deploy.StageRef{App: "shop", Stage: "dev"}
+	ref := deploy.StageRef{App: "shop", Stage: stage}
 	lease, err := s.ledger.Acquire(context.Background(), ref, "test", time.Second, func(string) bool { return false })
 	if err != nil {
 		s.t.Errorf("the lease was left behind: %v", err)
@@ -182,7 +243,9 @@ func (s *site) leaseIsFree() {
 
 // builder makes a release of any commit that is not called broken.
 type builder struct {
-	app deploy.App
+	app   deploy.App
+	apps  map[string]deploy.App // of commits whose lotse.yaml is another
+	wrong map[string]error      // of commits whose lotse.yaml has mistakes
 
 	mu     sync.Mutex
 	builds int
@@ -191,7 +254,13 @@ type builder struct {
 	hold   chan struct{}   // a build waits for it
 }
 
-func (b *builder) read(string, []byte) (deploy.App, error) { return b.app, nil }
+// read knows lotse.yaml of a commit by the commit's name.
+func (b *builder) read(_ string, file []byte) (deploy.App, error) {
+	if other, ok := b.apps[string(file)]; ok {
+		return other, b.wrong[string(file)]
+	}
+	return b.app, b.wrong[string(file)]
+}
 
 func (b *builder) Resolve(_ context.Context, dir, rev string) (deploy.Commit, error) {
 	if rev == "" {
@@ -200,7 +269,32 @@ func (b *builder) Resolve(_ context.Context, dir, rev string) (deploy.Commit, er
 	return deploy.Commit{Tree: dir, Dir: ".", ID: rev, Name: "Ada", Mail: "ada@example.org"}, nil
 }
 
-func (b *builder) File(context.Context, deploy.Commit, string) ([]byte, error) { return nil, nil }
+func (b *builder) File(_ context.Context, c deploy.Commit, _ string) ([]byte, error) {
+	return []byte(c.ID), nil
+}
+
+func (b *builder) Files(context.Context, deploy.Release) (fs.FS, error) {
+	return fstest.MapFS{deploy.LotseFile: {Data: []byte("app: shop")}, "db/1.sql": {}, "db/2.sql": {}}, nil
+}
+
+// Fit makes another release for every stage but the first.
+func (b *builder) Fit(_ context.Context, _ string, _ deploy.App, _ deploy.Commit, r deploy.Release, public []deploy.Setting, _ func(deploy.StepEvidence), _ func(step, line string)) (deploy.Release, error) {
+	if len(public) != 1 || public[0].Name != "TOKEN" {
+		return r, fmt.Errorf("fit was given %d values", len(public))
+	}
+	if public[0].Value.Reveal() == "dev" {
+		return r, nil
+	}
+	r.ID = fittedTo(r.ID, public[0].Value.Reveal())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.made[r.ID] = r
+	return r, nil
+}
+
+func fittedTo(release deploy.Digest, stage string) deploy.Digest {
+	return digestOf(string(release) + stage)
+}
 
 func (b *builder) Build(ctx context.Context, _ string, app deploy.App, c deploy.Commit, report func(deploy.StepEvidence), output func(step, line string)) (deploy.Release, error) {
 	report(deploy.StepEvidence{Name: "compile", State: deploy.StepRunning})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/robfig/cron/v3"
@@ -23,7 +24,13 @@ func (s *scheduler) stop() {
 }
 
 // ParseSchedule reads five fields of cron, or @daily and its kind. Times are UTC unless the line begins with CRON_TZ=.
-func ParseSchedule(line string) (cron.Schedule, error) { return cron.ParseStandard(line) }
+func ParseSchedule(line string) (cron.Schedule, error) {
+	// The parser takes what follows the zone's name for granted, and panics without it.
+	if zone, rest, _ := strings.Cut(line, " "); strings.Contains(zone, "TZ=") && strings.TrimSpace(rest) == "" {
+		return nil, fmt.Errorf("%w: the schedule %q has a time zone and no fields after it", ErrBadInput, line)
+	}
+	return cron.ParseStandard(line)
+}
 
 // schedule replaces the jobs when a stage serves something else than before. A job that is still running is not started
 // again; what a controller that was down has missed is not made up for.

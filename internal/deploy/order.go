@@ -15,5 +15,8 @@ func (o Order) Validate() error {
 	if len(o.Release.Manifest.Services) == 0 {
 		return fmt.Errorf("%w: the release has no service", ErrBadInput)
 	}
+	if o.Stage.Private && o.Password.Empty() {
+		return Hint(fmt.Errorf("%w: the stage %s is private and has no password", ErrBadInput, o.Stage.Name), "`lotse password` makes one; access: open in lotse.yaml makes the stage open")
+	}
 	return nil
 }

@@ -20,6 +20,10 @@ func (a App) Problems() []Problem {
 	c.services()
 	c.jobs()
 	c.volumes()
+	c.secrets()
+	c.source()
+	c.notices()
+	c.databases()
 	c.stages()
 	return c.found
 }
@@ -45,7 +49,7 @@ func (c *checker) reportName(at []string, hint, rest string, args ...any) {
 func FieldName(at []string) string {
 	var name strings.Builder
 	for i, part := range at {
-		if _, err := strconv.Atoi(part); err == nil && i > 1 {
+		if _, err := strconv.Atoi(part); err == nil && i > 0 {
 			name.WriteString("[" + part + "]")
 			continue
 		}

@@ -16,9 +16,15 @@ func (c *checker) stages() {
 		c.report([]string{"stages"}, "for example: stages: { dev: { url: https://dev.shop.localhost } }", "must have at least one stage")
 	}
 	names, hosts := map[string]bool{}, map[string]string{}
-	for _, s := range c.app.Stages {
+	for i, s := range c.app.Stages {
 		at := []string{"stages", s.Name}
 		c.label(at, s.Name)
+		if wrong := s.On.Problem(); wrong != "" && s.On.Branch != "" {
+			c.report(field(at, "on"), "for example push main", "%s", wrong)
+		}
+		if i > 0 && s.On.Branch != "" {
+			c.report(field(at, "on"), "what reached the stage before comes here by `lotse promote "+s.Name+"`", "must stand at the first stage alone")
+		}
 		if names[s.Name] {
 			c.report(at, "", "is there twice")
 		}

@@ -31,6 +31,14 @@ func (c *checker) steps() {
 				c.report(item(at, "makes", i), "name the folders and files that it makes", "must not be the whole folder, which holds the sources")
 			}
 		}
+		for i, name := range s.Public {
+			if rest, hint := VariableProblem(name); rest != "" {
+				c.report(item(at, "public", i), hint, "%s", rest)
+			}
+			if slices.Contains(c.app.Secrets, name) {
+				c.report(item(at, "public", i), "everybody can read it in what the step makes; is it secret, the browser must not have it", "is %s, which is among secrets", name)
+			}
+		}
 		c.between(field(at, "timeout"), s.Timeout, time.Second, 24*time.Hour)
 	}
 	c.makes()

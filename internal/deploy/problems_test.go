@@ -155,6 +155,39 @@ func TestProblems(t *testing.T) {
 			s := &a.Stages[0]
 			s.Watch, s.Warm, s.Stable, s.Drain = -1, 8*24*time.Hour, 2*time.Hour, 2*time.Hour
 		}, "stages.dev.watch must be between 0s and 24h\nstages.dev.warm must be between 0s and 168h\nstages.dev.stable must be between 0s and 1h\nstages.dev.drain must be between 0s and 1h", ""},
+		{"a secret in place of its name", func(a *app) { a.Secrets = []string{"hunter2 is it"} }, "secrets[0] must be the name of a secret, of letters, digits and _", "change it if it was committed"},
+		{"a secret twice", func(a *app) { a.Secrets = []string{"KEY", "KEY"} }, "secrets[1] is there twice", ""},
+		{"a public name", func(a *app) { a.Pipeline[1].Public = []string{"VITE_A", "VITE-B", "PORT"} },
+			"pipeline.site.public[1] must be a name of letters, digits and _ that does not begin with a digit\npipeline.site.public[2] is set by Lotse itself", ""},
+		{"a public secret", func(a *app) { a.Pipeline[1].Public, a.Secrets = []string{"KEY"}, []string{"KEY"} }, "pipeline.site.public[0] is KEY, which is among secrets", "must not have it"},
+		{"a remote without TLS", func(a *app) { a.Source.Remote = "http://git.example.org/shop.git" }, `source.remote must begin with "https://"`, ""},
+		{"a password in the remote", func(a *app) { a.Source.Remote = "https://ada:hunter2@git.example.org/shop.git" }, "source.remote must not hold a user or a password", "lotse secrets set"},
+		{"a remote by ssh", func(a *app) { a.Source.Remote = "ssh://git@git.example.org:22/shop.git" }, "", ""},
+		{"a token for ssh", func(a *app) { a.Source = deploy.Source{Remote: "git@git.example.org:shop.git", Token: "TOKEN"} }, "source.token needs a remote that begins with https://", ""},
+		{"an empty pattern", func(a *app) { a.Source.Paths = []string{"web/**", ""} }, "source.paths[1] must be a pattern of paths", ""},
+		{"a broken pattern", func(a *app) { a.Source.Ignore = []string{"[a"} }, "source.ignore[0] must be a pattern of paths", ""},
+		{"nobody to tell", func(a *app) { a.Notify = []deploy.Notice{{Name: "team"}} }, "notify.team must have slack, discord or webhook", ""},
+		{"two ways in one", func(a *app) {
+			a.Notify = []deploy.Notice{{Name: "team", Kind: "slack", URL: "A"}, {Name: "team", Kind: "discord", URL: "B"}}
+		}, "notify.team must have one of slack, discord and webhook", ""},
+		{"an address in place of a name", func(a *app) {
+			a.Notify = []deploy.Notice{{Name: "team", Kind: "slack", URL: "https://hooks.example.org/hunter2", On: []string{"always"}, Stages: []string{"prd"}}}
+		}, "notify.team.slack must be the name of a secret, of letters, digits and _\nnotify.team.on[0] must be success or failure\nnotify.team.stages[0] is \"prd\", which is not a stage", ""},
+		{"a push to the second stage", func(a *app) { a.Stages[1].On.Branch = "main" }, "stages.prod.on must stand at the first stage alone", "lotse promote prod"},
+		{"both databases", func(a *app) { a.Stages[0].Database = deploy.Database{Postgres: 15, URL: "DB"} }, "stages.dev.database.url must not be there together with postgres", ""},
+		{"no database", func(a *app) { a.Stages[1].Database = deploy.Database{Migrations: "db"} }, "stages.prod.database must have postgres or url", ""},
+		{"an old database, for all stages", func(a *app) {
+			a.Stages[0].Database = deploy.Database{Postgres: 9}
+			a.Stages[1].Database = a.Stages[0].Database
+		}, "database.postgres must be a major version from 13 on", ""},
+		{"an address in place of the secret", func(a *app) {
+			a.Stages[0].Database = deploy.Database{URL: "postgres://ada:hunter2@db.example.org/shop"}
+		},
+			"stages.dev.database.url must be the name of a secret, of letters, digits and _", ""},
+		{"migrations out of the commit", func(a *app) { a.Stages[0].Database = deploy.Database{Postgres: 15, Migrations: "../db"} }, "stages.dev.database.migrations must stay in the checkout", ""},
+		{"DATABASE_URL twice", func(a *app) {
+			a.Stages[0].Database, a.Stages[0].Env = deploy.Database{Postgres: 15}, map[string]string{"DATABASE_URL": "x"}
+		}, "stages.dev.env.DATABASE_URL is set by Lotse itself, which runs the database", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := soundApp()

@@ -31,6 +31,8 @@ type Manifest struct {
 	Steps    []StepKey `json:"steps"`
 	Services []Service `json:"services"`
 	Jobs     []Job     `json:"jobs,omitempty"`
+	Public   []Public  `json:"public,omitempty"`
+	Fits     *Fit      `json:"fits,omitempty"` // set in a release that Fit made of another
 	Files    []File    `json:"files"`
 	SBOM     Digest    `json:"sbom"` // CycloneDX, in the depot
 }
@@ -40,6 +42,22 @@ type StepKey struct {
 	Name string `json:"name"`
 	Key  Digest `json:"key"`
 }
+
+// Public is one variable that a step has baked in as a placeholder.
+type Public struct {
+	Name string `json:"name"`
+	Step string `json:"step"`
+	Why  string `json:"why,omitempty"` // it cannot be filled in, so that the step is run again for every stage; empty: it can
+}
+
+// Fit says which release was fitted to which values.
+type Fit struct {
+	Of     Digest `json:"of"`
+	Values Digest `json:"values"` // of names and values, which are public
+}
+
+// LotseFile is where the file lotse.yaml of the commit lies in every release.
+const LotseFile = ".lotse/lotse.yaml"
 
 // File is one regular file or symbolic link of a release. Links point to a path inside the release.
 type File struct {

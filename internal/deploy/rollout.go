@@ -43,14 +43,21 @@ func (o Outcome) Ended() bool { return o == Settled || o == Reverted || o == Unc
 type Rollout struct {
 	ID       string         `json:"id"`
 	Stage    StageRef       `json:"stage"`
+	Verb     Verb           `json:"verb"`
+	From     string         `json:"from,omitempty"` // rollout whose release it is, unless it made one
 	Commit   string         `json:"commit"`
 	Place    string         `json:"place"` // opaque id of the folder that it came from
 	Actor    string         `json:"actor"` // opaque id
 	Again    bool           `json:"again,omitempty"`
+	Trigger  Trigger        `json:"trigger,omitempty"`
+	Origin   string         `json:"origin,omitempty"`  // opaque id of the repository that its commit was pushed to, where a push started it
+	Watches  *Watch         `json:"watches,omitempty"` // where its lotse.yaml looks for pushes
 	Version  string         `json:"version,omitempty"` // of the settings
 	URL      string         `json:"url"`
-	Warm     time.Duration  `json:"warm"`  // how long the release before stays up
-	Drain    time.Duration  `json:"drain"` // how long what is in flight in it may take then
+	Hosts    []string       `json:"hosts,omitempty"`
+	Road     []Stop         `json:"road,omitempty"` // the stages of the app, as this rollout knew them
+	Warm     time.Duration  `json:"warm"`           // how long the release before stays up
+	Drain    time.Duration  `json:"drain"`          // how long what is in flight in it may take then
 	Began    time.Time      `json:"began"`
 	Ended    time.Time      `json:"ended,omitzero"`
 	Outcome  Outcome        `json:"outcome"`
@@ -86,12 +93,26 @@ type Turned struct {
 	Aborted bool   `json:"aborted,omitempty"`
 }
 
+// Stop is one stage on the road of an app.
+type Stop struct {
+	Stage string `json:"stage"`
+	URL   string `json:"url"`
+}
+
 type requestedData struct {
+	Verb    Verb          `json:"verb"`
+	From    string        `json:"from,omitempty"`
+	Release Digest        `json:"release,omitempty"`
 	Commit  string        `json:"commit"`
 	Place   string        `json:"place"`
 	Again   bool          `json:"again,omitempty"`
+	Trigger Trigger       `json:"trigger,omitempty"`
+	Origin  string        `json:"origin,omitempty"`
+	Watches *Watch        `json:"watches,omitempty"`
 	Version string        `json:"version,omitempty"`
 	URL     string        `json:"url"`
+	Hosts   []string      `json:"hosts,omitempty"`
+	Road    []Stop        `json:"road,omitempty"`
 	Warm    time.Duration `json:"warm"`
 	Drain   time.Duration `json:"drain"`
 }
@@ -118,7 +139,9 @@ func (r *Rollout) fold(e Event) error {
 		var d requestedData
 		err = json.Unmarshal(e.Data, &d)
 		*r = Rollout{ID: e.Rollout, Stage: StageRef{e.App, e.Stage}, Actor: e.Actor, Began: e.At, Outcome: Going,
-			Commit: d.Commit, Place: d.Place, Again: d.Again, Version: d.Version, URL: d.URL, Warm: d.Warm, Drain: d.Drain}
+			Verb: d.Verb, From: d.From, Release: d.Release, Commit: d.Commit, Place: d.Place, Again: d.Again, Version: d.Version,
+			Trigger: d.Trigger, Origin: d.Origin, Watches: d.Watches,
+			URL: d.URL, Hosts: d.Hosts, Road: d.Road, Warm: d.Warm, Drain: d.Drain}
 	case KindPipeline:
 		var d StepEvidence
 		err = json.Unmarshal(e.Data, &d)

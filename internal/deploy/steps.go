@@ -20,8 +20,11 @@ type step struct {
 func table() []step {
 	return []step{
 		{name: "build", do: build, done: built},
+		{name: "fill", do: fill, done: nothingPublic},
 		{name: "lease", do: takeLease, undo: giveLeaseBack},
 		{name: "entry", do: askEntry},
+		{name: "database", do: openDatabase, done: noDatabase},
+		{name: "migrate", do: migrate, done: noMigrations},
 		{name: "start", do: start, undo: stop},
 		{name: "health", do: askHealth, done: hasTraffic},
 		{name: "shift", do: shift, done: hasTraffic, undo: shiftBack},
@@ -49,6 +52,9 @@ const (
 )
 
 func build(ctx context.Context, w *walk) error {
+	if w.Verb != Deployed { // the same bytes go from stage to stage, or none
+		return Hint(fmt.Errorf("release %s: %w, or not whole any more", w.Release.Short(), ErrNotFound), "deploy its commit again")
+	}
 	release, err := w.c.Builder.Build(ctx, w.ID, w.app, w.commit, w.reportStep, w.output)
 	if err != nil && !errors.Is(err, ErrBuild) {
 		err = fmt.Errorf("%w: %w", ErrBuild, err)
@@ -56,7 +62,7 @@ func build(ctx context.Context, w *walk) error {
 	if err != nil {
 		return err
 	}
-	w.release = release
+	w.source = release
 	return w.write(ctx, Event{Kind: KindRelease, Release: release.ID, Data: data(releaseData{Steps: release.Record.Steps})})
 }
 
@@ -68,7 +74,7 @@ func built(ctx context.Context, w *walk) (bool, error) {
 	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
 		return false, nil // the pipeline makes it again, from what it still has
 	}
-	w.release = release
+	w.source = release
 	return err == nil, err
 }
 
@@ -192,5 +198,5 @@ func watch(ctx context.Context, w *walk) error {
 // settle writes that the rollout is good. That is its last event; what is older than the release before is retired then, beside
 // whatever else goes on, since its drain may take its time.
 func settle(ctx context.Context, w *walk) error {
-	return w.write(ctx, Event{Kind: KindSettled, Release: w.release.ID, Data: data(settledData{Before: w.Before})})
+	return w.write(ctx, Event{Kind: KindSettled, Release: w.Release, Data: data(settledData{Before: w.Before})})
 }

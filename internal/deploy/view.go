@@ -3,8 +3,8 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -16,7 +16,8 @@ type StageStatus struct {
 	Warm     []Lane    `json:"warm,omitempty"`
 	OnItsWay *Rollout  `json:"on_its_way,omitempty"`
 	Running  []Running `json:"running,omitempty"`
-	Note     string    `json:"note,omitempty"` // why something could not be found out
+	Watches  *Watching `json:"watches,omitempty"` // nil: no push starts a deploy
+	Note     string    `json:"note,omitempty"`    // why something could not be found out
 }
 
 // Lane is a release on a stage, since when, by whom.
@@ -29,7 +30,7 @@ type Lane struct {
 	Until   time.Time `json:"until,omitzero"` // of a warm one
 }
 
-// Status returns every stage that was ever deployed to, in the order of names.
+// Status returns every stage of every app that was ever deployed: the apps in the order of names, their stages in that of promotion.
 func (c *Controller) Status(ctx context.Context) ([]StageStatus, error) {
 	rollouts, err := c.rollouts(ctx, EventQuery{})
 	if err != nil {
@@ -40,11 +41,41 @@ func (c *Controller) Status(ctx context.Context) ([]StageStatus, error) {
 		byStage[r.Stage] = append(byStage[r.Stage], r)
 	}
 	all := []StageStatus{}
-	for ref, of := range byStage {
-		all = append(all, c.stageStatus(ctx, ref, of))
+	for _, stop := range roads(rollouts) {
+		if of := byStage[stop.ref]; len(of) > 0 {
+			all = append(all, c.stageStatus(ctx, stop.ref, of))
+			continue
+		}
+		all = append(all, StageStatus{Stage: stop.ref, URL: stop.url})
 	}
-	slices.SortFunc(all, func(a, b StageStatus) int { return strings.Compare(a.Stage.String(), b.Stage.String()) })
+	for i := range all {
+		all[i].Watches = c.watching(all[i].Stage)
+	}
 	return all, nil
+}
+
+type lane struct {
+	ref StageRef
+	url string
+}
+
+// roads are the stages of all apps as their newest rollouts know them, and then those that only older ones know.
+func roads(rollouts []Rollout) (lanes []lane) {
+	newest := map[string]Rollout{}
+	for _, r := range rollouts {
+		newest[r.Stage.App] = r
+	}
+	for _, app := range slices.Sorted(maps.Keys(newest)) {
+		for _, s := range newest[app].Road {
+			lanes = append(lanes, lane{StageRef{app, s.Stage}, s.URL})
+		}
+		for _, r := range rollouts {
+			if r.Stage.App == app && !slices.ContainsFunc(lanes, func(l lane) bool { return l.ref == r.Stage }) {
+				lanes = append(lanes, lane{r.Stage, r.URL})
+			}
+		}
+	}
+	return lanes
 }
 
 func (c *Controller) stageStatus(ctx context.Context, ref StageRef, of []Rollout) StageStatus {
@@ -69,13 +100,13 @@ func (c *Controller) stageStatus(ctx context.Context, ref StageRef, of []Rollout
 		if i < 0 {
 			continue
 		}
-		lane := Lane{Rollout: r.Rollout, Release: r.Release, Commit: of[i].Commit, Actor: of[i].Actor, Since: of[i].Ended}
+		on := Lane{Rollout: r.Rollout, Release: of[i].Release, Commit: of[i].Commit, Actor: of[i].Actor, Since: of[i].Ended}
 		switch {
 		case r.Share > 0:
-			s.Serves, s.URL = &lane, of[i].URL
+			s.Serves, s.URL = &on, of[i].URL
 		case of[i].Outcome == Settled:
-			lane.Until = last.Ended.Add(last.Warm)
-			s.Warm = append(s.Warm, lane)
+			on.Until = last.Ended.Add(last.Warm)
+			s.Warm = append(s.Warm, on)
 		}
 	}
 	return s
@@ -99,9 +130,20 @@ func (c *Controller) Rollout(ctx context.Context, id string) (Rollout, error) {
 	return c.rollout(ctx, id)
 }
 
-// Release returns a release by its digest.
+// Release returns a release by its digest. Its author is who asked for the first rollout of it: a pipeline knows nobody.
 func (c *Controller) Release(ctx context.Context, id Digest) (Release, error) {
-	return c.Builder.Release(ctx, id)
+	release, err := c.Builder.Release(ctx, id)
+	if err != nil || release.Record.Author != "" {
+		return release, err
+	}
+	rollouts, err := c.rollouts(ctx, EventQuery{App: release.Manifest.App})
+	if err != nil {
+		return release, err
+	}
+	if i := slices.IndexFunc(rollouts, func(r Rollout) bool { return r.Release == id }); i >= 0 {
+		release.Record.Author = rollouts[i].Actor
+	}
+	return release, nil
 }
 
 // Update is one piece of news of a rollout: what is known of it now, or a line of output.

@@ -21,7 +21,8 @@ type walk struct {
 	commit   Commit
 	settings Settings
 	engine   Engine
-	release  Release
+	source   Release // what goes from stage to stage
+	release  Release // the same, as this stage gets it
 	lease    Lease
 	evidence []Evidence // of the step that is being done
 	before   *walk      // a rollout that this one overtakes
@@ -93,7 +94,7 @@ func (w *walk) do(ctx context.Context, s step) error {
 	if err := s.do(ctx, w); err != nil || w.Outcome.Ended() {
 		return err
 	}
-	return w.write(ctx, Event{Kind: KindEnded, Release: w.release.ID,
+	return w.write(ctx, Event{Kind: KindEnded, Release: w.Release,
 		Data: data(stepData{Step: s.name, Took: time.Since(begun), Evidence: w.evidence})})
 }
 
@@ -103,7 +104,7 @@ func (w *walk) turn(ctx context.Context, why error, at string) error {
 	defer cancel()
 	turned := &Turned{Step: at, Why: why.Error(), Hint: HintOf(why), Aborted: errors.Is(why, ErrAborted), Code: CodeOf(why)}
 	w.Turned = turned
-	if err := w.write(ctx, Event{Kind: KindTurned, Release: w.release.ID, Data: data(turned)}); err != nil {
+	if err := w.write(ctx, Event{Kind: KindTurned, Release: w.Release, Data: data(turned)}); err != nil {
 		return errors.Join(why, err)
 	}
 	return w.goBack(ctx, why)
@@ -154,7 +155,7 @@ func (w *walk) undo(ctx context.Context, s step) error {
 
 // end writes the last event of a rollout that did not settle, and frees the stage.
 func (w *walk) end(ctx context.Context, kind string) error {
-	if err := w.write(ctx, Event{Kind: kind, Release: w.release.ID}); err != nil {
+	if err := w.write(ctx, Event{Kind: kind, Release: w.Release}); err != nil {
 		return err
 	}
 	return w.free(ctx)
@@ -244,7 +245,7 @@ func (w *walk) unchanged(running []Running) (settings int, yes bool) {
 }
 
 func (w *walk) order() Order {
-	return Order{Rollout: w.ID, Release: w.release, Stage: w.stage, Settings: w.settings.Values}
+	return Order{Rollout: w.ID, Release: w.release, Stage: w.stage, Settings: w.settings.Values, Password: w.settings.Password}
 }
 
 // askThrough asks for health every second for this long, and once at its end; one miss ends it. An instance that ended and was

@@ -17,6 +17,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/lotse-eu/lotse/internal/secret"
 )
 
 // Plan says what to send where. The zero value of each number means none of that kind.
@@ -24,6 +26,8 @@ type Plan struct {
 	URL  string                                                            // origin and prefix: https://host[:port][/prefix]; http:// where there is no TLS
 	TLS  *tls.Config                                                       // roots to trust; nil: the system's
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the system's dialer
+
+	Header http.Header // of every request; for a private stage Basic
 
 	Paths []string // GET these of any app, 2xx and whole is right; empty: ask the App of this package and compare
 
@@ -42,6 +46,13 @@ type Plan struct {
 
 	Requests int           // stop after so many in all; 0: no such bound
 	Time     time.Duration // stop after so long; 0: when Stop is called or the context ends
+}
+
+// Basic is the Header that a private stage takes.
+func Basic(password secret.Text) http.Header {
+	r := http.Request{Header: http.Header{}}
+	r.SetBasicAuth("load", password.Reveal())
+	return r.Header
 }
 
 func (p Plan) withDefaults() Plan {

@@ -17,6 +17,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/lotse-eu/lotse/internal/load"
+	"github.com/lotse-eu/lotse/internal/secret"
 )
 
 // serve answers with the handler over TLS and HTTP/2, and returns a plan that reaches it.
@@ -40,6 +41,27 @@ func within(t *testing.T, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// Every kind of client sends the header of the plan.
+func TestEveryClientHasTheHeader(t *testing.T) {
+	app := load.NewApp(load.About{})
+	plan, _ := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, password, _ := r.BasicAuth(); password != "dock" {
+			http.Error(w, "who are you", http.StatusUnauthorized)
+			return
+		}
+		app.ServeHTTP(w, r)
+	}))
+	plan = every(plan)
+	plan.Header, plan.Time = load.Basic(secret.New("dock")), time.Second
+	if r := load.Run(t.Context(), plan); r.Failed != 0 || r.Requests == 0 || len(r.Kinds) != 6 {
+		t.Error(r.Summary())
+	}
+	plan.Header = load.Basic(secret.New("wharf"))
+	if r := load.Run(t.Context(), plan); r.Failed != r.Requests || r.Requests == 0 {
+		t.Error(r.Summary())
+	}
 }
 
 // A good app fails nothing, over both protocols and every kind of client, also when it sends its sockets and streams away.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -147,6 +148,7 @@ func (h *Hammer) request(ctx context.Context, method, path string, body func() i
 		req.ContentLength = h.plan.UploadBytes
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(body()), nil }
 	}
+	maps.Copy(req.Header, h.plan.Header)
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}

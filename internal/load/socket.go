@@ -56,7 +56,7 @@ func (h *Hammer) socketeer(t *http.Transport, kind string) func(going, alive con
 func (h *Hammer) dialSocket(ctx context.Context, a *attempt, t *http.Transport) (*websocket.Conn, *failure) {
 	for try := 1; ; try++ {
 		ctx, cancel := context.WithTimeout(ctx, h.plan.Timeout)
-		conn, resp, err := websocket.Dial(ctx, h.plan.URL+"/socket", &websocket.DialOptions{HTTPClient: &http.Client{Transport: t}}) //nolint:bodyclose // the websocket owns it
+		conn, resp, err := websocket.Dial(ctx, h.plan.URL+"/socket", &websocket.DialOptions{HTTPClient: &http.Client{Transport: t}, HTTPHeader: h.plan.Header.Clone()}) //nolint:bodyclose // the websocket owns it
 		cancel()
 		a.retried = try - 1
 		switch {

@@ -30,6 +30,9 @@ type run struct {
 	report   func(deploy.StepEvidence)
 	output   func(step, line string)
 	made     map[*step]outputs
+	proof    *proof      // nil: not looked for yet
+	fits     *deploy.Fit // nil: the release is for every stage
+	why      []string    // why the values of a stage are built in, and not filled in
 }
 
 // outputs is what a step made. It is the data of the note "step" under the step's key.
@@ -62,57 +65,57 @@ func (p *Pipeline) Build(ctx context.Context, id string, app deploy.App, c deplo
 }
 
 func (p *Pipeline) build(ctx context.Context, id string, app deploy.App, c deploy.Commit, report func(deploy.StepEvidence), output func(step, line string)) (deploy.Release, error) {
-	if !stepName.MatchString(id) {
-		return deploy.Release{}, fmt.Errorf("%w: %q is not a name for a run", deploy.ErrBadInput, id)
-	}
-	r := &run{p: p, id: id, app: app, commit: c, report: report, output: output, env: p.environment(), logs: filepath.Join(p.runs(), id)}
-	var err error
-	if r.steps, err = plan(app); err != nil {
-		return deploy.Release{}, err
-	}
-	if r.all, err = sources(ctx, c); err != nil {
-		return deploy.Release{}, err
-	}
-	if err := p.setKeys(ctx, r.steps, r.all, r.env); err != nil {
+	r, err := p.prepare(ctx, &run{id: id, app: app, commit: c, report: report, output: output, logs: filepath.Join(p.runs(), id)}, placeholders)
+	if err != nil {
 		return deploy.Release{}, err
 	}
 	defer p.depot.Hold()()
-	// Outputs that turn out to be lost are forgotten, and made again by the next attempt. Each attempt forgets one step.
+	return r.untilWhole(ctx, r.attempt)
+}
+
+// prepare fills in what a run needs to know before anything is run.
+func (p *Pipeline) prepare(ctx context.Context, r *run, v values) (*run, error) {
+	if !stepName.MatchString(r.id) {
+		return nil, fmt.Errorf("%w: %q is not a name for a run", deploy.ErrBadInput, r.id)
+	}
+	r.p, r.env = p, p.environment()
+	var err error
+	if r.steps, err = plan(r.app); err != nil {
+		return nil, err
+	}
+	if r.all == nil {
+		if r.all, err = sources(ctx, r.commit); err != nil {
+			return nil, err
+		}
+	}
+	bake(r.steps, v)
+	return r, p.setKeys(ctx, r.steps, r.all, r.env)
+}
+
+// untilWhole tries until nothing turns out to be lost. What is lost is forgotten, and made again by the next attempt. Each attempt
+// forgets one step.
+func (r *run) untilWhole(ctx context.Context, attempt func(context.Context) (deploy.Release, error)) (deploy.Release, error) {
 	for range len(r.steps) + 1 {
-		rel, err := r.attempt(ctx)
+		rel, err := attempt(ctx)
 		var lost *lostError
 		if !errors.As(err, &lost) {
 			return rel, err
 		}
-		p.config.Log.Warn("something cached is lost and is made again", "error", lost)
+		r.p.config.Log.Warn("something cached is lost and is made again", "error", lost)
 		if lost.step == nil {
 			continue
 		}
-		if err := p.depot.DropNote(noteStep, string(lost.step.key)); err != nil {
+		if err := r.p.depot.DropNote(noteStep, string(lost.step.key)); err != nil {
 			return deploy.Release{}, err
 		}
 	}
-	return r.attempt(ctx)
+	return attempt(ctx)
 }
 
 // attempt runs what has to be run and makes the release.
 func (r *run) attempt(ctx context.Context) (deploy.Release, error) {
-	r.made = map[*step]outputs{}
-	r.evidence = map[*step]*deploy.StepEvidence{}
-	for _, s := range r.steps {
-		r.evidence[s] = &deploy.StepEvidence{Name: s.Name}
-	}
-	pending := 0
-	for _, s := range slices.SortedFunc(slices.Values(r.steps), func(a, b *step) int { return a.index - b.index }) {
-		if made, ok := r.p.cached(s); ok {
-			r.made[s] = made
-			r.tell(s, func(e *deploy.StepEvidence) { e.State = deploy.StepCached })
-			continue
-		}
-		pending++
-		r.tell(s, func(e *deploy.StepEvidence) { e.State = deploy.StepWaiting })
-	}
-	if pending == 0 {
+	pending := r.begin()
+	if pending == 0 && r.proven() {
 		if rel, ok := r.again(ctx); ok {
 			return rel, nil
 		}
@@ -125,7 +128,32 @@ func (r *run) attempt(ctx context.Context) (deploy.Release, error) {
 			return deploy.Release{}, err
 		}
 	}
+	if err := r.prove(ctx); err != nil {
+		return deploy.Release{}, err
+	}
+	if err := r.refuseLeftovers(ctx); err != nil {
+		return deploy.Release{}, err
+	}
 	return r.assemble(ctx)
+}
+
+// begin finds what need not be run, and returns how many steps have to.
+func (r *run) begin() (pending int) {
+	r.made = map[*step]outputs{}
+	r.evidence = map[*step]*deploy.StepEvidence{}
+	for _, s := range r.steps {
+		r.evidence[s] = &deploy.StepEvidence{Name: s.Name}
+	}
+	for _, s := range slices.SortedFunc(slices.Values(r.steps), func(a, b *step) int { return a.index - b.index }) {
+		if made, ok := r.p.cached(s); ok {
+			r.made[s] = made
+			r.tell(s, func(e *deploy.StepEvidence) { e.State = deploy.StepCached })
+			continue
+		}
+		pending++
+		r.tell(s, func(e *deploy.StepEvidence) { e.State = deploy.StepWaiting })
+	}
+	return pending
 }
 
 // cached finds what a step made the last time it ran under its key.

@@ -44,7 +44,7 @@ func TestBuildMakesARelease(t *testing.T) {
 		}
 		delete(got, name)
 	}
-	for _, name := range []string{"web/dist/index.html.br", "web/dist/index.html.gz", ".lotse/static/web.json"} {
+	for _, name := range []string{"web/dist/index.html.br", "web/dist/index.html.gz", ".lotse/static/web.json", deploy.LotseFile} {
 		if got[name] == "" {
 			t.Errorf("%s is not there, only %v", name, names(got))
 		}

@@ -40,6 +40,9 @@ func (p *Pipeline) Resolve(ctx context.Context, dir, rev string) (deploy.Commit,
 	if rev == "" && !bare {
 		err = g.clean(ctx)
 	}
+	if err == nil {
+		err = whole(ctx, c)
+	}
 	return c, err
 }
 

@@ -260,7 +260,7 @@ func TestSubmodulesAndLFSAreRefused(t *testing.T) {
 	b.repo.commit(map[string]string{"w/x": "y"})
 	b.repo.git("update-index", "--add", "--cacheinfo", "160000,"+b.repo.git("rev-parse", "HEAD")+",vendor/lib")
 	b.repo.git("commit", "-q", "-m", "a submodule")
-	if _, err := b.build(app); !errors.Is(err, deploy.ErrBadInput) || !strings.Contains(err.Error(), "vendor/lib is a git submodule") {
+	if _, err := b.Resolve(t.Context(), b.repo.dir, "HEAD"); !errors.Is(err, deploy.ErrBadInput) || !strings.Contains(err.Error(), "vendor/lib is a git submodule") {
 		t.Errorf("submodule: %v", err)
 	}
 }

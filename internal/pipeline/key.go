@@ -30,6 +30,7 @@ type identity struct {
 	Tools  []string `json:"tools"`
 	Env    []string `json:"env"` // what is inherited and may change outputs
 	System string   `json:"system"`
+	Public []string `json:"public,omitempty"` // NAME=value
 }
 
 // setKeys gives every step its cache key.
@@ -42,7 +43,8 @@ func (p *Pipeline) setKeys(ctx context.Context, steps []*step, all []source, env
 		if err != nil {
 			return fmt.Errorf("%w: %w", deploy.ErrBadInput, err)
 		}
-		id := identity{Format: 1, Run: s.Run, In: s.in, Makes: s.makes, Inputs: inputs, Env: env.keyed, System: runtime.GOOS + "/" + runtime.GOARCH}
+		id := identity{Format: 1, Run: s.Run, In: s.in, Makes: s.makes, Inputs: inputs, Env: env.keyed, System: runtime.GOOS + "/" + runtime.GOARCH,
+			Public: s.baked}
 		for _, n := range s.needs {
 			id.Needs = append(id.Needs, string(n.key))
 		}

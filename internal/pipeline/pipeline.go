@@ -68,6 +68,7 @@ type Pipeline struct {
 	depot  *depot.Depot
 	tools  *toolbox
 	later  sync.WaitGroup // checkouts that are being removed
+	noting sync.Mutex     // the notes of releases are changed one at a time
 }
 
 var _ deploy.Builder = (*Pipeline)(nil)

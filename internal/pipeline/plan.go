@@ -21,6 +21,7 @@ type step struct {
 	all   []*step // needs, and what they need, and so on, in order
 	chain int     // how many steps wait for this one, one behind the other
 	key   deploy.Digest
+	baked []string // NAME=value of its public variables
 }
 
 var stepName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)

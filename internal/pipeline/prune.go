@@ -15,9 +15,18 @@ import (
 // again what was there.
 const runsKept = 20
 
-// Prune implements deploy.Builder. The logs of a run go with its release.
+// Prune implements deploy.Builder. The logs of a run go with its release, and a release that was fitted to values with the one that
+// it was made of.
 func (p *Pipeline) Prune(ctx context.Context, keep []deploy.Digest) error {
-	kept := func(kind, key string) bool { return kind == noteRelease && slices.Contains(keep, deploy.Digest(key)) }
+	home, err := p.homes()
+	if err != nil {
+		return err
+	}
+	homes := map[string]bool{}
+	for _, id := range keep {
+		homes[home[string(id)]] = true
+	}
+	kept := func(kind, key string) bool { return kind == noteRelease && homes[key] }
 	freed, err := p.depot.Prune(ctx, kept, p.config.Budget)
 	if err != nil {
 		return spaced(err)
@@ -37,6 +46,9 @@ func (p *Pipeline) pruneLogs() error {
 		var note releaseNote
 		if err == nil && json.Unmarshal(data, &note) == nil {
 			named[note.Run] = true
+			for _, f := range note.Fits {
+				named[f.Run] = true
+			}
 		}
 	}
 	list, err := os.ReadDir(p.runs())

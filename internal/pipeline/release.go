@@ -23,12 +23,6 @@ const (
 	noteSource  = "source"  // files of a commit → their tree
 )
 
-// releaseNote is the data of a release's note.
-type releaseNote struct {
-	Run    string        `json:"run"` // whose logs the record names
-	Record deploy.Record `json:"record"`
-}
-
 // sameKey is the digest of everything that a release is made of.
 func (r *run) sameKey() string {
 	h := struct {
@@ -39,7 +33,10 @@ func (r *run) sameKey() string {
 		Jobs     []deploy.Job
 		Steps    []deploy.StepKey
 		Made     []outputs
-	}{1, r.app.Name, r.commit.ID, r.app.Services, r.app.Jobs, r.stepKeys(), nil}
+		Always   []string
+		Public   []deploy.Public
+		Fits     *deploy.Fit
+	}{2, r.app.Name, r.commit.ID, r.app.Services, r.app.Jobs, r.stepKeys(), nil, r.migrations(), r.public(), r.fits}
 	for _, s := range r.steps {
 		h.Made = append(h.Made, r.made[s])
 	}
@@ -90,24 +87,28 @@ func (r *run) assemble(ctx context.Context) (deploy.Release, error) {
 	}
 	m := deploy.Manifest{
 		Format: 1, App: r.app.Name, Commit: r.commit.ID, Steps: r.stepKeys(), Services: r.app.Services, Jobs: r.app.Jobs, SBOM: bill,
-		Files: []deploy.File{},
-	}
-	var tree depot.Tree
-	for _, e := range files {
-		if e.Folder {
-			continue
-		}
-		tree = append(tree, e)
-		m.Files = append(m.Files, deploy.File{Path: e.Path, Digest: deploy.Digest(e.Digest), Size: e.Size, Executable: e.Executable, Link: e.Link})
+		Public: r.public(), Fits: r.fits, Files: manifestFiles(files),
 	}
 	if m.Services == nil {
 		m.Services = []deploy.Service{}
 	}
-	return r.save(ctx, m, tree)
+	rel, err := r.save(ctx, m, files, r.record())
+	if err != nil {
+		return deploy.Release{}, err
+	}
+	return rel, r.p.depot.SetNote(noteSame, r.sameKey(), []byte(rel.ID), depot.Keeps{})
 }
 
-// save verifies the release, stores it and writes its notes.
-func (r *run) save(ctx context.Context, m deploy.Manifest, tree depot.Tree) (deploy.Release, error) {
+func manifestFiles(tree depot.Tree) []deploy.File {
+	files := []deploy.File{}
+	for _, e := range tree {
+		files = append(files, deploy.File{Path: e.Path, Digest: deploy.Digest(e.Digest), Size: e.Size, Executable: e.Executable, Link: e.Link})
+	}
+	return files
+}
+
+// save verifies the release, stores it and writes it down.
+func (r *run) save(ctx context.Context, m deploy.Manifest, tree depot.Tree, rec deploy.Record) (deploy.Release, error) {
 	if err := r.verifyMade(ctx, tree); err != nil {
 		return deploy.Release{}, err
 	}
@@ -123,16 +124,8 @@ func (r *run) save(ctx context.Context, m deploy.Manifest, tree depot.Tree) (dep
 	if err != nil {
 		return deploy.Release{}, err
 	}
-	rel := deploy.Release{ID: deploy.Digest(id), Manifest: m, Record: r.record()}
-	note, err := json.Marshal(releaseNote{r.id, rel.Record})
-	if err != nil {
-		return deploy.Release{}, err
-	}
-	keeps := depot.Keeps{Blobs: []string{id, string(m.SBOM)}, Trees: []string{files}}
-	if err := r.p.depot.SetNote(noteRelease, id, note, keeps); err != nil {
-		return deploy.Release{}, err
-	}
-	return rel, r.p.depot.SetNote(noteSame, r.sameKey(), []byte(id), depot.Keeps{})
+	rel := deploy.Release{ID: deploy.Digest(id), Manifest: m, Record: rec}
+	return rel, r.writeDown(rel, files)
 }
 
 // verifyMade reads every byte of a new release. What is wrong is put down to the step that made it, so that it is made again.
@@ -281,9 +274,57 @@ func (r *run) contents(ctx context.Context, made map[*step]depot.Tree) (depot.Tr
 			}
 		}
 	}
+	if err := r.always(ctx, files); err != nil {
+		return nil, err
+	}
 	if err := r.nothingMissing(files); err != nil {
 		return nil, err
 	}
+	return r.withStatic(ctx, files)
+}
+
+// migrations are the folders of the commit with the migrations of the stages, sorted.
+func (r *run) migrations() []string {
+	var all []string
+	for _, s := range r.app.Stages {
+		if m := s.Database.Migrations; m != "" {
+			all = append(all, path.Clean(m))
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// always adds what a rollout reads of every release, so that it needs neither the repository nor the work tree: lotse.yaml and the
+// migrations.
+func (r *run) always(ctx context.Context, files map[string]depot.Entry) error {
+	const file = "lotse.yaml"
+	folders := r.migrations()
+	tree, err := r.sourceTree(ctx, func(p string) bool {
+		return p == file || slices.ContainsFunc(folders, func(m string) bool { return below(p, m) })
+	})
+	if err != nil {
+		return err
+	}
+	for _, m := range folders {
+		if !slices.ContainsFunc(tree, func(e depot.Entry) bool { return below(e.Path, m) }) {
+			return deploy.Hint(fmt.Errorf("%w: the commit has no %s, where the migrations are to be", deploy.ErrBuild, m), "commit them, or correct `migrations`")
+		}
+	}
+	for _, e := range tree {
+		if e.Path == file {
+			e.Path = deploy.LotseFile
+		}
+		files[e.Path] = e
+	}
+	return nil
+}
+
+// staticFolder is where the indexes of static services lie in a release.
+const staticFolder = ".lotse/static/"
+
+// withStatic adds what static services need to the files of a release, and sorts them.
+func (r *run) withStatic(ctx context.Context, files map[string]depot.Entry) (depot.Tree, error) {
 	for _, s := range r.app.Services {
 		if s.Static == "" {
 			continue
@@ -298,7 +339,9 @@ func (r *run) contents(ctx context.Context, made map[*step]depot.Tree) (depot.Tr
 	}
 	tree := make(depot.Tree, 0, len(files))
 	for _, e := range files {
-		tree = append(tree, e)
+		if !e.Folder {
+			tree = append(tree, e)
+		}
 	}
 	slices.SortFunc(tree, func(a, b depot.Entry) int { return strings.Compare(a.Path, b.Path) })
 	if err := tree.Check(); err != nil {
@@ -381,16 +424,12 @@ func (p *Pipeline) Release(ctx context.Context, id deploy.Digest) (deploy.Releas
 }
 
 func (p *Pipeline) release(ctx context.Context, id deploy.Digest) (deploy.Release, error) {
-	data, err := p.depot.Note(noteRelease, string(id))
+	record, err := p.recordOf(string(id))
 	if err != nil {
 		return deploy.Release{}, err
 	}
-	var note releaseNote
-	if err := json.Unmarshal(data, &note); err != nil {
-		return deploy.Release{}, fmt.Errorf("%w: %w", deploy.ErrDamaged, err)
-	}
-	rel := deploy.Release{ID: id, Record: note.Record}
-	data, err = p.depot.Read(ctx, string(id))
+	rel := deploy.Release{ID: id, Record: record}
+	data, err := p.depot.Read(ctx, string(id))
 	if errors.Is(err, depot.ErrNotFound) { // its note is there
 		err = fmt.Errorf("%w: its manifest is gone", deploy.ErrDamaged)
 	}

@@ -86,8 +86,15 @@ func (r *run) static(ctx context.Context, s deploy.Service, files map[string]dep
 func (r *run) siblings(ctx context.Context, s deploy.Service, own depot.Tree, files map[string]depot.Entry) (depot.Tree, error) {
 	known := map[string]smaller{}
 	key := r.app.Name + "/" + s.Name
-	if data, err := r.p.depot.Note(noteSmaller, key); err == nil {
-		_ = json.Unmarshal(data, &known) // what cannot be read is made again
+	keys := []string{key}
+	if r.fits != nil { // most files are as in the release that it is made of
+		key += "/fitted"
+		keys = append(keys, key)
+	}
+	for _, k := range keys {
+		if data, err := r.p.depot.Note(noteSmaller, k); err == nil {
+			_ = json.Unmarshal(data, &known) // adds to it; what cannot be read is made again
+		}
 	}
 	small := make([]smaller, len(own))
 	dir, err := r.p.scratch()
@@ -229,5 +236,5 @@ func (r *run) index(ctx context.Context, s deploy.Service, folder string, all de
 		return depot.Entry{}, err
 	}
 	digest, size, err := r.p.depot.Put(ctx, bytes.NewReader(data))
-	return depot.Entry{Path: ".lotse/static/" + s.Name + ".json", Digest: digest, Size: size}, err
+	return depot.Entry{Path: staticFolder + s.Name + ".json", Digest: digest, Size: size}, err
 }

@@ -234,7 +234,7 @@ func TestATimeLimitEndsTheWholeTree(t *testing.T) {
 	b.repo.commit(map[string]string{"f": "x"})
 	const marker = "98761.25"
 	_, err := b.build(one(stubborn(marker), func(s *deploy.StepSpec) { s.Timeout = 300 * time.Millisecond }))
-	if !errors.Is(err, deploy.ErrBuild) || !strings.Contains(err.Error(), "took longer than its limit of 300ms") {
+	if !errors.Is(err, deploy.ErrBuild) || !strings.Contains(err.Error(), "ended by its time limit of 300ms") {
 		t.Errorf("Build = %v", err)
 	}
 	// The command would sleep for a day; SIGTERM, which it ignores, comes first and takes 3 s.

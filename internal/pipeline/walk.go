@@ -199,7 +199,7 @@ func (w *walk) execute(ctx context.Context, s *step) error {
 		w.skip(s, "the run was ended")
 		return context.Cause(ctx)
 	case err != nil && errors.Is(context.Cause(timed), errTimeLimit):
-		w.stepFailed(s, log, -1, fmt.Sprintf("it took longer than its limit of %v and was ended with all it had started", limit))
+		w.stepFailed(s, log, -1, "it was ended by its time limit of "+shortly(limit)+", with all it had started")
 		return nil
 	case errors.Is(err, process.ErrCannotStart):
 		w.stepFailed(s, log, -1, err.Error())
@@ -215,6 +215,18 @@ func (w *walk) execute(ctx context.Context, s *step) error {
 }
 
 var errTimeLimit = errors.New("the step's time limit")
+
+// shortly writes a duration as lotse.yaml has it: 15m, not 15m0s.
+func shortly(d time.Duration) string {
+	text := d.String()
+	if d >= time.Minute && d%time.Minute == 0 {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if d >= time.Hour && d%time.Hour == 0 {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
+}
 
 // exitCode is what a shell would show: 128 and the number of the signal.
 func exitCode(e process.Exit) int {
@@ -235,7 +247,7 @@ func (w *walk) spec(s *step) process.Spec {
 		Name:    w.id + "-" + s.Name,
 		Command: []string{"sh", "-eu", "-c", s.Run},
 		Dir:     filepath.Join(w.slot.src(), filepath.FromSlash(s.in)),
-		Env:     w.env.with(w.commit.At.Unix(), w.slot.tmp()),
+		Env:     append(w.env.with(w.commit.At.Unix(), w.slot.tmp()), s.baked...),
 		Mask:    w.env.masks,
 		User:    w.p.config.User,
 		Grace:   3 * time.Second,
@@ -243,6 +255,9 @@ func (w *walk) spec(s *step) process.Spec {
 }
 
 func (w *walk) stepFailed(s *step, log *stepLog, exit int, cause string) {
+	if len(s.Public) > 0 && w.fits == nil {
+		cause += "; it had placeholders for " + listed(publicNames([]*step{s}))
+	}
 	w.failMu.Lock()
 	w.failed = append(w.failed, fmt.Errorf("step %s: %s", s.Name, cause))
 	w.failMu.Unlock()

@@ -22,9 +22,15 @@ type Cluster struct {
 	Port   int    // on 127.0.0.1; 0: reached over the socket alone
 	Memory int64  // bytes of the machine that it is tuned for; 0: what this machine has
 
-	// Binaries is what a new cluster is made with; the zero value is what Find returns. A cluster that is there is run by
-	// the installation of its own major version, so that a newer one installed beside it changes nothing.
+	// Major is the version that is wanted: a new cluster is made with it, and one of another version is refused (ErrVersion).
+	// 0: the newest for a new cluster, whatever it is for one that is there.
+	Major int
+
+	// Binaries is what a new cluster is made with; the zero value is what Find, or FindMajor(Major), returns. A cluster that
+	// is there is run by the installation of its own major version, so that a newer one installed beside it changes nothing.
 	Binaries Binaries
+
+	Clock func() time.Time // for the life of certificates; nil: time.Now
 }
 
 // User is a numeric user.
@@ -58,11 +64,37 @@ func (c Cluster) port() int {
 //
 // ErrNotInstalled, ErrNoUser, ErrFolder, ErrOwner and ErrVersion say what a person has to do first.
 func (c Cluster) Init(ctx context.Context) error {
+	return c.prepare(ctx, func(owner User) error {
+		if err := c.makeData(ctx, owner); err != nil {
+			return fmt.Errorf("make the cluster in %s: %w", c.Dir, err)
+		}
+		if err := c.makeSocketDir(owner); err != nil {
+			return err
+		}
+		renewed, err := c.certify(owner)
+		if err != nil {
+			return fmt.Errorf("certificate of the cluster in %s: %w", c.Dir, err)
+		}
+		return errors.Join(c.configure(owner), c.reload(renewed))
+	})
+}
+
+// Reserve makes what DSN needs, and nothing else: the DSN of a database can be told before anything is made or started. It
+// refuses what Init would refuse.
+func (c Cluster) Reserve(ctx context.Context) error {
+	return c.prepare(ctx, func(User) error { return nil })
+}
+
+// prepare makes sure that the folder can hold the cluster, makes the key, and does the rest under the folder's lock.
+func (c Cluster) prepare(ctx context.Context, rest func(owner User) error) error {
 	if err := c.checkPath(); err != nil {
 		return err
 	}
 	owner, err := c.owner()
 	if err != nil {
+		return err
+	}
+	if _, err := c.binaries(); err != nil {
 		return err
 	}
 	if err := makeFolder(c.Dir, 0o755); err != nil {
@@ -73,16 +105,10 @@ func (c Cluster) Init(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	if err := c.makeData(ctx, owner); err != nil {
-		return fmt.Errorf("make the cluster in %s: %w", c.Dir, err)
-	}
 	if err := c.makeKey(); err != nil {
 		return err
 	}
-	if err := c.makeSocketDir(owner); err != nil {
-		return err
-	}
-	return c.configure(owner)
+	return rest(owner)
 }
 
 // checkPath refuses what would otherwise fail late and without a reason.
@@ -99,16 +125,21 @@ func (c Cluster) checkPath() error {
 	return nil
 }
 
-// owner is who PostgreSQL runs as: whoever owns the cluster that is there, else the caller, never root.
+// owner is who PostgreSQL runs as: the caller, or the service user where the caller is root. A cluster of somebody else is refused.
 func (c Cluster) owner() (User, error) {
 	me := User{uint32(os.Geteuid()), uint32(os.Getegid())}
 	info, err := os.Lstat(c.data())
 	switch {
 	case err == nil:
 		stat := info.Sys().(*syscall.Stat_t)
-		there := User{stat.Uid, stat.Gid}
-		if !info.IsDir() || there.UID == 0 || me.UID != 0 && there.UID != me.UID {
-			return User{}, &hinted{fmt.Errorf("%w: %s", ErrOwner, c.data()), "act as the user that made it, or use another folder"}
+		there, ours := User{stat.Uid, stat.Gid}, me
+		if me.UID == 0 {
+			if ours, err = lookUp(serviceUser); err != nil {
+				return User{}, err
+			}
+		}
+		if !info.IsDir() || there.UID != ours.UID {
+			return User{}, &hinted{fmt.Errorf("%w: %s is owned by uid %d, not by %d", ErrOwner, c.data(), there.UID, ours.UID), "act as the user that made it, or use another folder"}
 		}
 		return there, nil
 	case !errors.Is(err, fs.ErrNotExist):
@@ -136,30 +167,55 @@ func lookUp(name string) (User, error) {
 	return User{uint32(uid), uint32(gid)}, nil
 }
 
-// binaries is the installation that can run what is in the folder.
+// binaries is the installation that can run what is in the folder, or make it.
 func (c Cluster) binaries() (Binaries, error) {
-	text, err := os.ReadFile(filepath.Join(c.data(), "PG_VERSION"))
-	if errors.Is(err, fs.ErrNotExist) {
-		if c.Binaries.Dir != "" {
-			return c.Binaries, nil
-		}
-		return Find()
-	}
-	if err != nil {
+	major, err := c.made()
+	switch {
+	case err != nil:
 		return Binaries{}, err
-	}
-	major, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		return Binaries{}, fmt.Errorf("%w: %q", ErrVersion, text)
-	}
-	if c.Binaries.Major == major {
+	case major == 0 && c.Binaries.Dir != "":
 		return c.Binaries, nil
+	case major == 0 && c.Major == 0:
+		return Find()
+	case major == 0:
+		return FindMajor(c.Major)
+	case c.Major != 0 && c.Major != major:
+		return Binaries{}, &hinted{fmt.Errorf("%w: %s holds data of version %d, and %d is asked for", ErrVersion, c.data(), major, c.Major),
+			fmt.Sprintf("ask for %d; or dump the data with pg_dump of version %d, move the folder away, and restore it into the new one", major, c.Major)}
 	}
-	found, err := FindMajor(major)
-	if err != nil {
-		return Binaries{}, fmt.Errorf("%w: %w", ErrVersion, err)
+	found := c.Binaries
+	if found.Major != major {
+		if found, err = FindMajor(major); err != nil {
+			return Binaries{}, fmt.Errorf("%w: %s holds data of version %d: %w", ErrVersion, c.data(), major, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(c.data(), "global", "pg_control")); errors.Is(err, fs.ErrNotExist) {
+		return Binaries{}, c.noCluster("is damaged: it has no global/pg_control")
 	}
 	return found, nil
+}
+
+func (c Cluster) noCluster(why string) error {
+	return &hinted{fmt.Errorf("%w: %s %s", ErrFolder, c.data(), why), "move the folder away, or put the whole cluster back from a backup"}
+}
+
+// made is the major version of the cluster that is there, 0 where there is none. What is there and is no cluster is an error.
+func (c Cluster) made() (int, error) {
+	if _, err := os.Lstat(c.data()); errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	text, err := os.ReadFile(filepath.Join(c.data(), "PG_VERSION"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, c.noCluster("is there and is no cluster: it has no PG_VERSION")
+	}
+	if err != nil {
+		return 0, err
+	}
+	major, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || major <= 0 {
+		return 0, fmt.Errorf("%w: %s/PG_VERSION says %.40q", ErrVersion, c.data(), text)
+	}
+	return major, nil
 }
 
 // makeData runs initdb aside and renames the result, so that a half-made cluster is never taken for one.
@@ -185,7 +241,7 @@ func (c Cluster) makeData(ctx context.Context, owner User) error {
 		return err
 	}
 	if err := c.initdb(ctx, b, owner, aside); err != nil {
-		return err
+		return errors.Join(err, os.RemoveAll(aside)) // where the disk is full, others need the room
 	}
 	if err := os.Rename(aside, c.data()); err != nil {
 		return err
@@ -202,6 +258,9 @@ func (c Cluster) initdb(ctx context.Context, b Binaries, owner User, dir string)
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if err != nil && DiskFull(string(out)) {
+		err = fmt.Errorf("%w: %w", syscall.ENOSPC, err)
 	}
 	if err != nil {
 		return fmt.Errorf("initdb: %w; its last output:\n  %s", err, strings.Join(lastLines(string(out), 10), "\n  "))

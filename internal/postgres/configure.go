@@ -29,12 +29,13 @@ func (c Cluster) configure(owner User) error {
 }
 
 // hbaFile: the first line that matches decides. The superuser never comes over the network, and nobody without a password.
+// A connection over TCP without TLS meets no line, and so is refused.
 const hbaFile = `# Written by Lotse at every start.
-local  all          ` + Superuser + `                peer map=lotse
-local  replication  ` + Superuser + `                peer map=lotse
-local  all          all                     scram-sha-256
-host   all          ` + Superuser + `  all           reject
-host   all          all       127.0.0.1/32  scram-sha-256
+local    all          ` + Superuser + `                peer map=lotse
+local    replication  ` + Superuser + `                peer map=lotse
+local    all          all                     scram-sha-256
+host     all          ` + Superuser + `  all           reject
+hostssl  all          all       127.0.0.1/32  scram-sha-256
 `
 
 // identFile lets root and the owner be the superuser.
@@ -61,11 +62,11 @@ const (
 func (c Cluster) settings() string {
 	memory := c.Memory
 	if memory == 0 {
-		memory = machineMemory()
+		memory = MachineMemory()
 	}
-	listen := ""
+	listen, ssl := "", "off"
 	if c.Port != 0 {
-		listen = "127.0.0.1" // one address alone: with several, a taken one is a warning only
+		listen, ssl = "127.0.0.1", "on" // one address alone: with several, a taken one is a warning only
 	}
 	mb := func(bytes int64) string { return strconv.FormatInt(bytes/mib, 10) + "MB" }
 	var text strings.Builder
@@ -76,6 +77,9 @@ func (c Cluster) settings() string {
 		{"unix_socket_directories", `"` + c.socketDir() + `"`},
 		{"unix_socket_permissions", "0777"}, // pg_hba.conf decides
 		{"max_connections", "100"},
+		{"ssl", ssl}, // over TCP; a socket does not leave the kernel
+		{"ssl_cert_file", serverCert},
+		{"ssl_key_file", serverCert},
 		{"password_encryption", "scram-sha-256"},
 
 		{"shared_buffers", mb(min(max(memory/8, 32*mib), gib))},
@@ -88,6 +92,7 @@ func (c Cluster) settings() string {
 		{"fsync", "on"},
 		{"full_page_writes", "on"},
 		{"synchronous_commit", "on"},
+		{"restart_after_crash", "off"}, // whoever keeps the process starts it again, with pauses: on a full disk it would crash four times a second
 
 		{"log_destination", "stderr"}, // whoever keeps the process keeps its output
 		{"logging_collector", "off"},
@@ -111,14 +116,19 @@ func (c Cluster) settings() string {
 	return text.String()
 }
 
-// machineMemory is in bytes; 4 GiB where it cannot be read.
-func machineMemory() int64 {
+// MachineMemory is what this machine has, or what the container leaves it, in bytes; 4 GiB where it cannot be read.
+func MachineMemory() int64 {
+	memory := int64(4 * gib)
 	text, _ := os.ReadFile("/proc/meminfo") // Linux alone has it
 	for line := range strings.Lines(string(text)) {
 		var kib int64
 		if _, err := fmt.Sscanf(line, "MemTotal: %d kB", &kib); err == nil {
-			return kib * 1024
+			memory = kib * 1024
 		}
 	}
-	return 4 * gib
+	text, _ = os.ReadFile("/sys/fs/cgroup/memory.max") // "max", or not there: no limit
+	if limit, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64); err == nil && limit > 0 {
+		memory = min(memory, limit)
+	}
+	return memory
 }

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -84,6 +85,8 @@ func (c Cluster) explain(err error) error {
 		return fmt.Errorf("%w: %w", ErrNotReady, err)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: %w", ErrNotRunning, err)
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: it ended meanwhile: %w", ErrNotReady, err)
 	}
 	return err
 }
@@ -178,8 +181,9 @@ func (c Cluster) DropDatabase(ctx context.Context, name string) error {
 	return nil
 }
 
-// DSN is the URL by which an app reaches its database: over 127.0.0.1 where the cluster has a port, else over the socket. It
-// says nothing about whether the database is there. The connection never leaves the machine, so there is no TLS.
+// DSN is the URL by which an app reaches its database: over TLS on 127.0.0.1 where the cluster has a port, and with the file by
+// which it knows the server; else over the socket, which needs no TLS. It says nothing about whether the database is there, and
+// stays the same for as long as folder and port do. ErrNotMade before Init or Reserve.
 func (c Cluster) DSN(name string) (secret.Text, error) {
 	if err := checkName(name); err != nil {
 		return secret.Text{}, err
@@ -189,9 +193,10 @@ func (c Cluster) DSN(name string) (secret.Text, error) {
 		return secret.Text{}, err
 	}
 	u := url.URL{Scheme: "postgres", User: url.UserPassword(name, base64.RawURLEncoding.EncodeToString(password)), Host: c.address(), Path: "/" + name}
-	query := url.Values{"sslmode": {"disable"}}
+	query := url.Values{"sslmode": {"verify-full"}, "sslrootcert": {c.AuthorityPath()}}
 	if c.Port == 0 {
 		u.Host = ""
+		query = url.Values{"sslmode": {"disable"}}
 		query.Set("host", c.socketDir())
 		query.Set("port", strconv.Itoa(socketPort))
 	}

@@ -1,6 +1,9 @@
 package postgres
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 // Sentinels to decide by. HintOf says what a person can do.
 var (
@@ -26,10 +29,18 @@ type hinted struct {
 
 func (h *hinted) Unwrap() error { return h.error }
 
+// Hint is for rooms above, which look for hints without knowing us.
+func (h *hinted) Hint() string { return h.hint }
+
 // HintOf returns what a person can do about err, or "".
 func HintOf(err error) string {
 	if h, ok := errors.AsType[*hinted](err); ok {
 		return h.hint
 	}
 	return ""
+}
+
+// DiskFull reports whether PostgreSQL's output speaks of a full disk: the kernel's words, or the hint beside a write that was cut short.
+func DiskFull(output string) bool {
+	return strings.Contains(output, "No space left on device") || strings.Contains(output, "Check free disk space")
 }

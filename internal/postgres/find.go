@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -52,14 +53,17 @@ func machine() system {
 // find returns the newest installation, or the newest of one major version when major is not 0.
 func (s system) find(major int) (Binaries, error) {
 	var best Binaries
+	var others []string
 	for _, dir := range s.candidates() {
 		b, ok := s.inspect(dir)
 		if ok && (major == 0 || b.Major == major) && newer(b.Version, best.Version) {
 			best = b
+		} else if ok && !slices.Contains(others, b.Version) {
+			others = append(others, b.Version)
 		}
 	}
 	if best.Dir == "" {
-		return Binaries{}, s.notInstalled(major)
+		return Binaries{}, s.notInstalled(major, others)
 	}
 	return best, nil
 }
@@ -123,12 +127,16 @@ func newer(a, b string) bool {
 	return false
 }
 
-func (s system) notInstalled(major int) error {
+func (s system) notInstalled(major int, others []string) error {
 	if major == 0 {
 		return &hinted{ErrNotInstalled, s.installCommand("")}
 	}
 	number := strconv.Itoa(major)
-	return &hinted{fmt.Errorf("version %s: %w", number, ErrNotInstalled), s.installCommand(number)}
+	err := fmt.Errorf("version %s: %w", number, ErrNotInstalled)
+	if len(others) > 0 {
+		err = fmt.Errorf("%w; this machine has %s", err, strings.Join(others, ", "))
+	}
+	return &hinted{err, s.installCommand(number)}
 }
 
 // installCommand names the command of this distribution (os-release(5)); major "" leaves the version to it.

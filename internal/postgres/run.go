@@ -72,7 +72,10 @@ func (c Cluster) portFree() error {
 	}
 	l, err := net.Listen("tcp4", c.address())
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return &hinted{fmt.Errorf("port %d on 127.0.0.1: %w", c.Port, ErrPortTaken), fmt.Sprintf("see who has it with: ss -ltnp 'sport = :%d'; or choose another port", c.Port)}
+		if holder := holderOf(c.Port); holder != "" {
+			return &hinted{fmt.Errorf("port %d on 127.0.0.1: %w by %s", c.Port, ErrPortTaken, holder), "end it, or move it to another port"}
+		}
+		return &hinted{fmt.Errorf("port %d on 127.0.0.1: %w", c.Port, ErrPortTaken), fmt.Sprintf("see who has it with: sudo ss -ltnp 'sport = :%d'", c.Port)}
 	}
 	if err != nil {
 		return err

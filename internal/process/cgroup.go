@@ -15,27 +15,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroupHome is the directory below which ours are made, or "" where none can be made. Root takes the top of the hierarchy,
-// so that a tree does not end with the service that has started it and the controllers can be had; others take the cgroup
-// they are in, which is theirs when it was delegated to them.
+// controllerGroup is where our unit of systemd has the controller, and with it all keepers: beside the cgroups of the instances and
+// not above them (DelegateSubgroup=, systemd.resource-control(5)). A cgroup that passes limits on to others may hold no process.
+const controllerGroup = "lotse-controller"
+
+// cgroupHome is the directory below which ours are made, or "" where none can be made.
 func cgroupHome() string {
 	mount := cgroupMount()
 	if mount == "" {
 		return ""
 	}
-	if os.Geteuid() != 0 {
-		mount = filepath.Join(mount, ownCgroup())
+	base, limits := cgroupBase(ownCgroup(), os.Geteuid() == 0)
+	return makeHome(filepath.Join(mount, base), limits)
+}
+
+// cgroupBase is where home is to be, and whether limits can be passed on there. In our unit of systemd that is the cgroup which was
+// delegated to it. Else root takes the top of the hierarchy, so that a tree does not end with the service that has started it. Others
+// take the cgroup they are in, which is theirs when it was delegated to them; they must not pass limits on: systemd could then start
+// nothing in it any more, not even the next controller.
+func cgroupBase(own string, root bool) (base string, limits bool) {
+	switch {
+	case filepath.Base(own) == controllerGroup:
+		return filepath.Dir(own), true
+	case root:
+		return "/", true
 	}
-	home := filepath.Join(mount, "lotse")
+	return own, false
+}
+
+func makeHome(base string, limits bool) string {
+	home := filepath.Join(base, "lotse")
 	if err := os.Mkdir(home, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return ""
 	}
 	if unix.Access(home, unix.W_OK) != nil {
 		return ""
 	}
+	if !limits {
+		return home
+	}
 	// Each controller alone: one that cannot be had must not cost the others.
-	for _, c := range controllers(mount) {
-		_ = os.WriteFile(filepath.Join(mount, "cgroup.subtree_control"), []byte("+"+c), 0)
+	for _, c := range controllers(base) {
+		_ = os.WriteFile(filepath.Join(base, "cgroup.subtree_control"), []byte("+"+c), 0)
 		_ = os.WriteFile(filepath.Join(home, "cgroup.subtree_control"), []byte("+"+c), 0)
 	}
 	return home

@@ -34,8 +34,8 @@ func Lines(dir string, last int) ([]Line, error) {
 }
 
 // Follow yields the last lines (all when last is negative) and then each new one as it is written, across rotations and
-// restarts of the process and of its keeper. It returns nil when yield returns false or when everything was read of a process
-// that has ended and has no keeper left, and the context's cause after a cancel. dir must exist. A reader that is slower than
+// restarts of the process and of its keeper. It returns nil when yield returns false, when everything was read of a process
+// that has ended and has no keeper left, or when dir is removed, and the context's cause after a cancel. dir must exist. A reader that is slower than
 // the output loses what is rotated away unread, and nothing else.
 func Follow(ctx context.Context, dir string, last int, yield func(Line) bool) error {
 	w, err := watch(ctx, dir, unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO)
@@ -51,7 +51,7 @@ func Follow(ctx context.Context, dir string, last int, yield func(Line) bool) er
 	for {
 		w.arm(dir)
 		// Asked before reading: what is written after this look is not the last.
-		status, statusErr := Inspect(dir)
+		over := finished(dir)
 		for {
 			line, ok, err := r.next()
 			if err != nil {
@@ -67,13 +67,22 @@ func Follow(ctx context.Context, dir string, last int, yield func(Line) bool) er
 				return nil
 			}
 		}
-		if statusErr == nil && status.Ended && !status.Keeper {
+		if over {
 			return nil
 		}
 		if err := w.wait(ctx); err != nil {
 			return err
 		}
 	}
+}
+
+// finished reports whether nothing is written in dir any more. One that is removed soon after the end may never be seen ended.
+func finished(dir string) bool {
+	status, err := Inspect(dir)
+	if err != nil {
+		return !exists(dir)
+	}
+	return status.Ended && !status.Keeper
 }
 
 // reader reads whole lines, file after file.

@@ -47,7 +47,7 @@ func (l *launch) start() (identity, error) {
 		// The process is then outside of its cgroup for an instant, before it is moved.
 		attr.Sys.UseCgroupFD = false
 		pid, err = syscall.ForkExec(path, l.spec.Command, attr)
-		if err == nil && os.WriteFile(filepath.Join(l.cgroup, "cgroup.procs"), fmt.Append(nil, pid), 0) != nil {
+		if err == nil && !l.gather(pid) {
 			l.cgroup = ""
 		}
 	}
@@ -57,6 +57,38 @@ func (l *launch) start() (identity, error) {
 	id, err := identify(pid)
 	runtime.KeepAlive(l.passed)
 	return id, err
+}
+
+// gather moves a process into its cgroup, and then what it has forked before that. What is forked from then on is born there.
+func (l *launch) gather(pid int) bool {
+	move := func(pid int) error {
+		return os.WriteFile(filepath.Join(l.cgroup, "cgroup.procs"), fmt.Append(nil, pid), 0)
+	}
+	if move(pid) != nil {
+		return false
+	}
+	early := tree{marker: l.marker()}
+	for range 10 { // a fork that is under way while we look is seen at the next look
+		inside := cgroupMembers(l.cgroup)
+		outside := slices.DeleteFunc(early.members(), func(id identity) bool { return slices.Contains(inside, id) })
+		if len(outside) == 0 {
+			break
+		}
+		for _, id := range outside {
+			_ = move(id.PID) // gone, which is as good
+		}
+	}
+	return true
+}
+
+// marker is the value of the marker that the process is given, or nothing.
+func (l *launch) marker() string {
+	for _, entry := range l.env {
+		if value, ok := strings.CutPrefix(entry, markerName+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 // notIntoCgroup knows the answers of clone3 in sandboxes that forbid it, and of cgroups that take no process.

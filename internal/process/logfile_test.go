@@ -253,3 +253,30 @@ func TestAFileThatTheListingMissedIsListed(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// A folder that is removed ends the following of it, with all that was in it.
+func TestFollowEndsWithItsFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "kept")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l := openLog(dir, LogPolicy{}, time.Now)
+	l.add("first")
+	l.flush()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var got []string
+	err := Follow(ctx, dir, -1, func(line Line) bool {
+		if got = append(got, line.Text); len(got) == 1 {
+			l.add("last")
+			l.flush()
+			if err := os.RemoveAll(dir); err != nil {
+				t.Error(err)
+			}
+		}
+		return true
+	})
+	if err != nil || !slices.Equal(got, []string{"first", "last"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+}

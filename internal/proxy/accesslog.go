@@ -41,7 +41,10 @@ func (x *exchange) line(took time.Duration) line {
 	if x.entry != nil {
 		l.host, l.site = x.entry.host, x.entry.site.Key
 	}
-	if x.route != nil {
+	switch {
+	case x.atGate:
+		l.service = gateService
+	case x.route != nil:
 		l.release, l.service = x.route.count.label, x.route.service
 	}
 	return l

@@ -32,7 +32,7 @@ func endpoint(path string) string {
 }
 
 func pattern(segment string) string {
-	if isWord(segment) {
+	if isWord(segment) || segment == ours {
 		return segment
 	}
 	dot := strings.LastIndexByte(segment, '.')

@@ -41,6 +41,8 @@ type exchange struct {
 	entry  *entry
 	flight *flight
 	route  *liveRoute
+	gate   *gate // the one that was asked; nil: the site is open
+	atGate bool  // the gate has answered
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
@@ -126,6 +128,9 @@ func (x *exchange) aim() bool {
 			x.redirect(strings.TrimSuffix(x.entry.redirect, "/") + x.r.URL.RequestURI())
 			return false
 		}
+		if !x.enters() {
+			return false
+		}
 		release := x.choose()
 		if release == nil {
 			x.unavailable("no release serves here now")
@@ -202,7 +207,10 @@ func (x *exchange) finish() {
 		}
 	}
 	took := time.Since(x.start)
-	if x.route != nil {
+	switch {
+	case x.atGate:
+		x.entry.site.atGate.add(x, took)
+	case x.route != nil:
 		x.route.count.add(x, took)
 	}
 	x.server.access.put(x.line(took))
@@ -258,11 +266,20 @@ func (x *exchange) Header() http.Header { return x.w.Header() }
 // WriteHeader remembers the status, and says goodbye when the proxy ends.
 func (x *exchange) WriteHeader(status int) {
 	x.status = status
+	if x.entry != nil && x.entry.site.gate != nil {
+		x.w.Header()[robotsHeader] = []string{noRobots}
+	}
 	if x.server.closing.Load() {
 		x.w.Header().Set("Connection", "close") // HTTP/2: net/http makes a GOAWAY of it
 	}
 	x.w.WriteHeader(status)
 }
+
+// What every answer of a private site says to search engines, whatever the app says.
+const (
+	robotsHeader = "X-Robots-Tag"
+	noRobots     = "noindex, nofollow, noarchive"
+)
 
 // Write counts.
 func (x *exchange) Write(p []byte) (int, error) {

@@ -116,6 +116,9 @@ func (x *exchange) outgoingHeader() http.Header {
 	if x.client.Is6() {
 		who = `"[` + address + `]"`
 	}
+	if x.gate != nil {
+		x.undisclosed(h)
+	}
 	values := []string{address, "https", x.r.Host, "for=" + who + `;host="` + quoted(x.r.Host) + `";proto=https`}
 	h["X-Forwarded-For"], h["X-Forwarded-Proto"] = values[0:1:1], values[1:2:2]
 	h["X-Forwarded-Host"], h["Forwarded"] = values[2:3:3], values[3:4:4]

@@ -55,6 +55,7 @@ type Server struct {
 	ended   chan struct{} // requests that wait for an instance give up
 	air     atomic.Int64  // exchanges that have not ended
 	drains  atomic.Int64  // drains under way
+	looks   chan struct{} // one look at a password at a time
 
 	mu      sync.Mutex // one change of the table at a time
 	store   *store
@@ -84,6 +85,7 @@ func New(cfg Config) (*Server, error) {
 		cfg.Drain = defaultDrain
 	}
 	s := &Server{cfg: cfg, log: cfg.Log, since: cfg.Clock(), access: newAccessLog(cfg, cfg.Log), ended: make(chan struct{}), goodbyeTime: goodbyeTime,
+		looks:   make(chan struct{}, 1),
 		flights: map[flightKey]*flight{}, commons: map[string]*siteCommon{}}
 	s.table.Store(&table{})
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {

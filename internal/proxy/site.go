@@ -9,7 +9,8 @@ type Site struct {
 	Hosts     []string          `json:"hosts"`               // host names without port; one host belongs to one site
 	Redirects map[string]string `json:"redirects,omitempty"` // host → https URL base; path and query are kept
 	Releases  []Release         `json:"releases,omitempty"`
-	Drain     time.Duration     `json:"drain,omitempty"` // what the end of the whole proxy gives this site's requests; 0: Config.Drain
+	Private   *Private          `json:"private,omitempty"` // who may see it, and search engines may not; nil: everybody. Redirects are open
+	Drain     time.Duration     `json:"drain,omitempty"`   // what the end of the whole proxy gives this site's requests; 0: Config.Drain
 }
 
 // Release is one release in a site's table. The Shares of a site sum to 100, or to 0: then every request gets 503 with

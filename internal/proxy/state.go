@@ -29,7 +29,13 @@ type storedSite struct {
 	Hosts     []string          `json:"hosts"`
 	Redirects map[string]string `json:"redirects,omitempty"`
 	Drain     time.Duration     `json:"drain,omitempty"`
+	Private   *storedPrivate    `json:"private,omitempty"`
 	Releases  []storedRelease   `json:"releases"`
+}
+
+type storedPrivate struct {
+	Verifier string `json:"verifier"`
+	Key      []byte `json:"key"`
 }
 
 type storedRelease struct {
@@ -85,6 +91,9 @@ func (st state) sites() []Site {
 
 func toStored(s Site) storedSite {
 	stored := storedSite{Fence: s.Fence, Hosts: s.Hosts, Redirects: s.Redirects, Drain: s.Drain}
+	if s.Private != nil {
+		stored.Private = &storedPrivate{Verifier: s.Private.Verifier, Key: s.Private.Key}
+	}
 	for _, r := range s.Releases {
 		sr := storedRelease{ID: r.ID, Label: r.Label, Share: r.Share}
 		for _, route := range r.Routes {
@@ -101,6 +110,9 @@ func toStored(s Site) storedSite {
 
 func fromStored(key string, stored storedSite) Site {
 	s := Site{Key: key, Fence: stored.Fence, Hosts: stored.Hosts, Redirects: stored.Redirects, Drain: stored.Drain}
+	if stored.Private != nil {
+		s.Private = &Private{Verifier: stored.Private.Verifier, Key: stored.Private.Key}
+	}
 	for _, sr := range stored.Releases {
 		r := Release{ID: sr.ID, Label: sr.Label, Share: sr.Share}
 		for _, st := range sr.Routes {

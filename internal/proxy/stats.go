@@ -119,6 +119,23 @@ type counts struct {
 	mu    sync.Mutex
 	all   map[flightKey]map[string]*count // by service
 	order map[string][]string             // site → releases, oldest first
+	gates map[string]*count               // by site
+}
+
+// gateService is what counts the answers of a private site's gate, under no release. Status4x are mostly people who have not signed
+// in yet.
+const gateService = "lotse"
+
+func (c *counts) gate(site string) *count {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gates == nil {
+		c.gates = map[string]*count{}
+	}
+	if c.gates[site] == nil {
+		c.gates[site] = &count{site: site, service: gateService}
+	}
+	return c.gates[site]
 }
 
 func (c *counts) of(f *flight, service string) *count {
@@ -150,6 +167,9 @@ func (c *counts) read() []ServiceStats {
 		for _, count := range services {
 			list = append(list, count.read())
 		}
+	}
+	for _, count := range c.gates {
+		list = append(list, count.read())
 	}
 	slices.SortFunc(list, func(a, b ServiceStats) int {
 		return cmp.Or(cmp.Compare(a.Site, b.Site), cmp.Compare(a.Release, b.Release), cmp.Compare(a.Service, b.Service))

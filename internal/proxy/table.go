@@ -39,6 +39,8 @@ type liveSite struct {
 	Site
 	releases []*liveRelease
 	common   *siteCommon
+	gate     *gate  // nil: open
+	atGate   *count // what the gate answers; nil: open
 }
 
 // siteCommon is what all tables of one site share.
@@ -186,6 +188,9 @@ func (s *Server) draft(site Site, restoring bool) (*draft, error) {
 		common = &siteCommon{}
 	}
 	d := &draft{live: &liveSite{Site: site, common: common}, fresh: map[flightKey]*flight{}}
+	if d.live.gate = s.gateOf(site); d.live.gate != nil {
+		d.live.atGate = s.counts.gate(site.Key)
+	}
 	for _, r := range site.Releases {
 		key := flightKey{site.Key, r.ID}
 		f := s.flights[key]

@@ -53,6 +53,9 @@ func (x *exchange) upgrade(resp *http.Response) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Time{})
 	x.status = http.StatusSwitchingProtocols
+	if x.gate != nil {
+		x.w.Header()[robotsHeader] = []string{noRobots}
+	}
 	t := &tunnel{x: x, client: conn, instance: instance, websocket: strings.EqualFold(given, "websocket"),
 		saidOnce: make(chan struct{})}
 	x.setParting(t)
@@ -69,6 +72,9 @@ func writeSwitch(w io.Writer, own, upstream http.Header, protocol string) error 
 		}
 	}
 	h["Lotse-Release"] = own["Lotse-Release"]
+	if robots, private := own[robotsHeader]; private {
+		h[robotsHeader] = robots
+	}
 	h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{protocol}
 	b := bufio.NewWriter(w)
 	fmt.Fprint(b, "HTTP/1.1 101 Switching Protocols\r\n")

@@ -35,6 +35,7 @@ func (s Site) normal() (Site, error) {
 		redirects[h] = to
 	}
 	s.Redirects = redirects
+	s.Private.check(bad)
 	s.checkReleases(bad)
 	if len(wrong) > 0 {
 		return Site{}, fmt.Errorf("%w: %s", ErrInvalid, strings.Join(wrong, "; "))

@@ -1,213 +1,199 @@
-// Package vault knows where secrets rest: so far, in .env files beside lotse.yaml that are not in the commit.
+// Package vault knows where secrets rest: sealed with age in files of the state folder, one for each stage, and in .env files
+// beside lotse.yaml that are not in the commit.
+//
+//	<dir>/key               the identity that opens all of them (age's own file format), mode 0600
+//	<dir>/<app>/<stage>.age the variables and the password of one stage
+//	<dir>/lock              held by who writes
+//
+// Sealed files that are copied alone are of no use to anybody; with the key, `age -d -i key stage.age` opens them without Lotse.
+// A file is only ever replaced by a whole one, and one that cannot be opened is never replaced.
 package vault
 
 import (
-	"bytes"
-	"errors"
+	"context"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
-	"syscall"
-	"unicode/utf8"
-
-	"github.com/compose-spec/compose-go/v2/dotenv"
+	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 	"github.com/lotse-eu/lotse/internal/secret"
 )
 
-// What a .env file may have at most, and one value of it (a certificate is some thousand bytes), in bytes and in lines with a
-// quote in them: after each of these the library is asked again whether the value ends there.
-const (
-	maxFile   = 1 << 20
-	maxValue  = 64 << 10
-	maxQuotes = 1000
-)
+// Vault keeps the variables of stages. It holds nothing in memory but the key of versions, and is safe for concurrent use, also
+// beside other processes on the same folder.
+type Vault struct {
+	dir string
+	mac []byte // the key under which versions of settings are named
+	now func() time.Time
+}
 
-// maxMistakes are told at once; a file with more is something else.
-const maxMistakes = 50
+// Open opens the vault in dir, which is made with the first thing that is kept. versions is the file with the key under which
+// versions of settings are named; it is made (0600) where there is none. Sealed files are looked at when they are asked for: one
+// that is damaged is an error for its own stage alone.
+func Open(dir, versions string, now func() time.Time) (*Vault, error) {
+	mac, err := versionKey(versions)
+	if err != nil {
+		return nil, fmt.Errorf("the key of settings: %w", err)
+	}
+	return &Vault{dir: dir, mac: mac, now: now}, nil
+}
 
-// EnvFile reads the variables of a .env file, in its order, as docker compose writes such files: NAME=value, quotes, # comments,
-// export, values over several lines in quotes, ${NAME} of a variable above in the same file. The environment of this process is
-// never looked at. Errors hold every mistake (the first 50), each with file and line, and never a value or a part of one:
-//
-//   - deploy.ErrNotFound: there is no such file
-//   - deploy.ErrBadInput: others than its owner and group may read it, it is no file, or a line of it is wrong
-func EnvFile(path string) ([]deploy.Setting, error) {
-	data, err := read(path)
+// Set keeps values for a stage, all of them or none, in the place of what had their names. by is the opaque id of who asks.
+// record is called when nothing but a crash can keep the change from happening any more; its error does. ErrBadInput for what
+// cannot be a variable, and for a name that is a secret and is not to be one any more; ErrDamaged for a vault that cannot be
+// opened, which is then left as it is.
+func (v *Vault) Set(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, values []deploy.Setting, by string, record func() error) error {
+	if !kind.Known() || len(values) == 0 {
+		return fmt.Errorf("%w: a variable is env or secret, and there must be one", deploy.ErrBadInput)
+	}
+	for _, s := range values {
+		if err := s.Problem(); err != nil {
+			return err
+		}
+	}
+	return v.update(ctx, stage, record, func(d *document) error {
+		for _, s := range values {
+			if err := d.set(entry{s.Name, kind, s.Value.Reveal(), v.now().UTC().Truncate(time.Second), by}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// set puts e in the place of what has its name.
+func (d *document) set(e entry) error {
+	i, there := d.find(e.Name)
+	if !there {
+		d.Variables = slices.Insert(d.Variables, i, e)
+		return nil
+	}
+	if d.Variables[i].Kind == deploy.SecretVariable && e.Kind != deploy.SecretVariable {
+		return deploy.Hint(fmt.Errorf("%w: %s is a secret of %s/%s, and env is shown to everybody who asks", deploy.ErrBadInput, e.Name, d.App, d.Stage),
+			fmt.Sprintf("set it with `lotse secrets set --stage %s %s`, or take the secret away first: `lotse secrets rm --stage %[1]s %[2]s`", d.Stage, e.Name))
+	}
+	d.Variables[i] = e
+	return nil
+}
+
+// find says where a name is, or where it belongs.
+func (d *document) find(name string) (int, bool) {
+	return slices.BinarySearchFunc(d.Variables, name, func(e entry, name string) int { return strings.Compare(e.Name, name) })
+}
+
+// Remove takes variables of one kind away, all or none of them; record as at Set. ErrNotFound for a name that the stage does not
+// have, with the names that may have been meant.
+func (v *Vault) Remove(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, names []string, record func() error) error {
+	if !kind.Known() || len(names) == 0 {
+		return fmt.Errorf("%w: a variable is env or secret, and there must be one", deploy.ErrBadInput)
+	}
+	return v.update(ctx, stage, record, func(d *document) error {
+		for _, name := range names {
+			i, there := d.find(name)
+			if !there || d.Variables[i].Kind != kind {
+				return d.unknown(kind, name)
+			}
+			d.Variables = slices.Delete(d.Variables, i, i+1)
+		}
+		return nil
+	})
+}
+
+// unknown says that there is no such variable, and which there are. What is no name is not shown.
+func (d *document) unknown(kind deploy.VariableKind, name string) error {
+	verb := map[deploy.VariableKind]string{deploy.PlainVariable: "env", deploy.SecretVariable: "secrets"}
+	var known []string
+	for _, e := range d.Variables {
+		if e.Name == name {
+			return deploy.Hint(fmt.Errorf("%w: %s of %s/%s is of the other kind", deploy.ErrNotFound, name, d.App, d.Stage),
+				fmt.Sprintf("`lotse %s rm --stage %s %s`", verb[e.Kind], d.Stage, name))
+		}
+		if e.Kind == kind {
+			known = append(known, e.Name)
+		}
+	}
+	if rest, _ := deploy.VariableProblem(name); rest != "" {
+		name = "of that name"
+	}
+	what := map[deploy.VariableKind]string{deploy.PlainVariable: "variable", deploy.SecretVariable: "secret"}[kind]
+	err := fmt.Errorf("%w: %s/%s has no %s %s", deploy.ErrNotFound, d.App, d.Stage, what, name)
+	if len(known) == 0 {
+		return deploy.Hint(err, fmt.Sprintf("nothing was set with `lotse %s set` there", verb[kind]))
+	}
+	hint := "there are: " + strings.Join(known, ", ")
+	if near := deploy.Nearest(name, known); near != "" {
+		hint = fmt.Sprintf("did you mean %s? ", near) + hint
+	}
+	return deploy.Hint(err, hint)
+}
+
+// List returns the variables of a stage that were set here, in the order of their names. Secrets come without their values.
+func (v *Vault) List(_ context.Context, stage deploy.StageRef) ([]deploy.Variable, error) {
+	d, err := v.read(stage)
 	if err != nil {
 		return nil, err
 	}
-	r := reader{file: filepath.Base(path), lines: strings.SplitAfter(data, "\n"), values: map[string]string{}, from: map[string]int{}}
-	for r.next < len(r.lines) && len(r.mistakes) < maxMistakes {
-		r.statement()
-	}
-	if len(r.mistakes) > 0 {
-		return nil, deploy.Hint(errors.Join(r.mistakes...), `one variable a line: NAME=value, or NAME='value' where it has $, #, " or blanks in it`)
-	}
-	return r.settings, nil
-}
-
-// read returns the text of the file if it is one that should hold secrets.
-func read(path string) (string, error) {
-	// A pipe in its place must not hold us up.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", deploy.Hint(fmt.Errorf("%s: %w", filepath.Base(path), deploy.ErrNotFound),
-			"the stage names it as env_file; make it beside lotse.yaml, for its owner alone: touch .env && chmod 600 .env")
-	}
-	if err != nil {
-		return "", fmt.Errorf("%s: %w: %w", filepath.Base(path), deploy.ErrBadInput, errors.Unwrap(err))
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return "", err
-	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%s is not a file: %w", filepath.Base(path), deploy.ErrBadInput)
-	case info.Mode().Perm()&0o007 != 0:
-		return "", deploy.Hint(fmt.Errorf("%s is open to everybody on this machine (mode %04o): %w", filepath.Base(path), info.Mode().Perm(), deploy.ErrBadInput),
-			"chmod 600 "+filepath.Base(path)+", and change the secrets in it if others use this machine")
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("%s: %w", filepath.Base(path), errors.Unwrap(err))
-	case len(data) > maxFile:
-		return "", fmt.Errorf("%s is larger than %d bytes: %w", filepath.Base(path), maxFile, deploy.ErrBadInput)
-	}
-	return string(bytes.TrimPrefix(data, []byte("\ufeff"))), nil
-}
-
-// reader goes through the lines. The library reads whole files into a map and quotes values in its errors, so it is given one
-// statement at a time: that gives lines, order, and sentences of our own.
-type reader struct {
-	file     string
-	lines    []string
-	next     int // index of the line that is read next
-	settings []deploy.Setting
-	values   map[string]string
-	from     map[string]int // the line of each name
-	mistakes []error
-}
-
-func (r *reader) fail(line int, what string) {
-	r.mistakes = append(r.mistakes, fmt.Errorf("%s:%d: %s: %w", r.file, line, what, deploy.ErrBadInput))
-}
-
-// statement reads one variable, or passes over a comment or an empty line.
-func (r *reader) statement() {
-	first := r.next + 1
-	text := strings.TrimRight(r.lines[r.next], "\r\n")
-	r.next++
-	if start := strings.TrimSpace(text); start == "" || start[0] == '#' {
-		return
-	}
-	for tries := 0; ; tries++ {
-		found, unknown, err := r.parse(text)
-		if err == nil {
-			r.keep(first, text, found, unknown)
-			return
+	all := []deploy.Variable{}
+	for _, e := range d.Variables {
+		one := deploy.Variable{Name: e.Name, Kind: e.Kind, Since: e.Since, By: e.By}
+		if e.Kind == deploy.PlainVariable {
+			one.Value = secret.New(e.Value)
 		}
-		if !strings.Contains(err.Error(), "unterminated quoted value") {
-			r.fail(first, mistake(err))
-			return
-		}
-		more, ok := r.upTo(quoteOf(text), maxValue-len(text))
-		if !ok || tries == maxQuotes {
-			r.fail(first, "the quote does not end")
-			r.next = len(r.lines) // what follows may be its value
-			return
-		}
-		text += "\n" + more
+		all = append(all, one)
 	}
+	return all, nil
 }
 
-// upTo returns the lines that follow up to one that has the quote.
-func (r *reader) upTo(quote string, most int) (string, bool) {
-	var more []string
-	for i, line := range r.lines[r.next:] {
-		line = strings.TrimRight(line, "\r\n")
-		more = append(more, line)
-		if most -= len(line) + 1; most < 0 {
-			return "", false
-		}
-		if strings.Contains(line, quote) {
-			r.next += i + 1
-			return strings.Join(more, "\n"), true
-		}
+// Password returns the password of a private stage, which is made when it is asked for the first time.
+func (v *Vault) Password(ctx context.Context, stage deploy.StageRef) (secret.Text, error) {
+	d, err := v.read(stage)
+	if err != nil || d.Password != "" {
+		return secret.New(d.Password), err
 	}
-	return "", false
+	return v.password(ctx, stage, nil, false)
 }
 
-var assignment = regexp.MustCompile(`^[^=:'"]*[=:]\s*(['"])`)
-
-// quoteOf is the quote that a value begins with.
-func quoteOf(text string) string {
-	if found := assignment.FindStringSubmatch(text); found != nil {
-		return found[1]
-	}
-	return `"`
+// NewPassword makes a new password for a private stage in the place of the old one; record as at Set.
+func (v *Vault) NewPassword(ctx context.Context, stage deploy.StageRef, record func() error) (secret.Text, error) {
+	return v.password(ctx, stage, record, true)
 }
 
-// parse gives one statement to the library, and says which variables it asked for that are not there.
-func (r *reader) parse(text string) (found map[string]string, unknown []string, err error) {
-	found, err = dotenv.UnmarshalWithLookup(text+"\n", func(name string) (string, bool) {
-		value, ok := r.values[name]
-		if !ok {
-			unknown = append(unknown, name)
+func (v *Vault) password(ctx context.Context, stage deploy.StageRef, record func() error, anew bool) (made secret.Text, err error) {
+	err = v.update(ctx, stage, record, func(d *document) error {
+		if anew || d.Password == "" { // of two that ask for the first time, the second finds what the first has made
+			d.Password = newPassword()
 		}
-		return value, true // or the library would print a warning with a part of the value
+		made = secret.New(d.Password)
+		return nil
 	})
-	return found, unknown, err
+	if err != nil {
+		return secret.Text{}, err
+	}
+	return made, nil
 }
 
-// mistake tells an error of the library without what it quotes.
-func mistake(err error) string {
-	for part, sentence := range map[string]string{
-		"in variable name":    "a name has letters, digits and _ only, and = comes right after it",
-		"cannot contain a sp": "a name has letters, digits and _ only, and = comes right after it",
-	} {
-		if strings.Contains(err.Error(), part) {
-			return sentence
-		}
+// update changes what is kept for a stage while nobody else writes.
+func (v *Vault) update(ctx context.Context, stage deploy.StageRef, record func() error, change func(*document) error) error {
+	if err := stage.Problem(); err != nil {
+		return err
 	}
-	return "a $ in it cannot be read; write $$ for a dollar sign, or put the value in single quotes"
-}
-
-// keep checks what was read and keeps it.
-func (r *reader) keep(line int, text string, found map[string]string, unknown []string) {
-	name, value, ok := only(found)
-	rest, _ := deploy.VariableProblem(name)
-	switch {
-	case !strings.ContainsAny(text, "=:") || !ok && len(found) == 0:
-		r.fail(line, "a name without value; write NAME= for an empty one")
-	case !ok:
-		r.fail(line, "text after the closing quote")
-	case rest == "is set by Lotse itself":
-		r.fail(line, name+" "+rest)
-	case rest != "":
-		r.fail(line, "a name "+strings.TrimPrefix(rest, "must be a name ")) // not shown: it may be a piece of a value
-	case r.from[name] != 0:
-		r.fail(line, fmt.Sprintf("%s is there twice; the first is in line %d", name, r.from[name]))
-	case len(unknown) > 0:
-		r.fail(line, name+" refers to a variable that is not above it in this file; write $$ for a dollar sign, or put the value in single quotes")
-	case strings.Contains(value, "\x00") || !utf8.ValidString(value):
-		r.fail(line, name+" must be text in UTF-8 without NUL")
-	default:
-		r.from[name], r.values[name] = line, value
-		r.settings = append(r.settings, deploy.Setting{Name: name, Value: secret.New(value)})
+	if err := os.MkdirAll(v.dir, 0o700); err != nil {
+		return err
 	}
-}
-
-// only returns the one entry of a map.
-func only(m map[string]string) (name, value string, ok bool) {
-	for name, value = range m {
+	unlock, err := lock(ctx, filepath.Join(v.dir, "lock"))
+	if err != nil {
+		return err
 	}
-	return name, value, len(m) == 1
+	defer unlock()
+	d, err := v.read(stage)
+	if err != nil {
+		return err
+	}
+	if err := change(&d); err != nil {
+		return err
+	}
+	return v.write(stage, d, record)
 }

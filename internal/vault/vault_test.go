@@ -1,219 +1,352 @@
 package vault_test
 
 import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
+	"github.com/lotse-eu/lotse/internal/secret"
 	"github.com/lotse-eu/lotse/internal/vault"
 )
 
-func write(t testing.TB, text string) string {
+var (
+	dev  = deploy.StageRef{App: "shop", Stage: "dev"}
+	prod = deploy.StageRef{App: "shop", Stage: "prod"}
+	noon = time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)
+)
+
+const hunter = "hunter2-correct-horse-battery"
+
+// TestMain is also the writer that tests end in the middle of its work.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("VAULT_WRITER"); dir != "" {
+		write := writer(dir, os.Getenv("VAULT_NAME"))
+		os.Exit(write())
+	}
+	os.Exit(m.Run())
+}
+
+// writer counts up in one variable for ever, and says each number when it is kept.
+func writer(dir, name string) func() int {
+	return func() int {
+		v, err := vault.Open(filepath.Join(dir, "vault"), filepath.Join(dir, "versions"), time.Now)
+		for n := 1; err == nil; n++ {
+			if err = v.Set(context.Background(), dev, deploy.SecretVariable, one(name, strconv.Itoa(n)), "p-1", nil); err == nil {
+				fmt.Println(n)
+			}
+		}
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+}
+
+func one(name, value string) []deploy.Setting {
+	return []deploy.Setting{{Name: name, Value: secret.New(value)}}
+}
+
+func opened(t testing.TB, dir string) *vault.Vault {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), ".env")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// revealed shows settings as NAME=value, in their order.
-func revealed(settings []deploy.Setting) (lines []string) {
-	for _, s := range settings {
-		lines = append(lines, s.Name+"="+s.Value.Reveal())
-	}
-	return lines
-}
-
-func TestEnvFile(t *testing.T) {
-	t.Setenv("ALIEN", "from the environment")
-	for _, c := range []struct {
-		name, text string
-		want       []string
-	}{
-		{"empty", "", nil},
-		{"comments", "# a\n\n  # b\n", nil},
-		{"the order of the file", "B=1\nA=2\n", []string{"B=1", "A=2"}},
-		{"no end of line", "A=1", []string{"A=1"}},
-		{"CRLF and BOM", "\ufeffA=1\r\nB=\"2\"\r\n", []string{"A=1", "B=2"}},
-		{"empty values", "A=\nB=\"\"\nC=1", []string{"A=", "B=", "C=1"}},
-		{"export", "export A=1", []string{"A=1"}},
-		{"as YAML", "A: 1", []string{"A=1"}},
-		{"a comment behind", "A=1 # one\nB=\"2\" # two\nC=a#b", []string{"A=1", "B=2", "C=a#b"}},
-		{"equals signs", "URL=postgres://u:p@h/d?a=b==", []string{"URL=postgres://u:p@h/d?a=b=="}},
-		{"letter by letter", "V=1.10\nC=012\nY=yes", []string{"V=1.10", "C=012", "Y=yes"}},
-		{"escapes", `A="a\nb\t\"c\" \$d"` + "\n" + `B='a\nb $c'`, []string{"A=a\nb\t\"c\" $d", `B=a\nb $c`}},
-		{"several lines", "KEY=\"-----BEGIN\nab=cd\n# no comment\n\n-----END\"\nB='x\ny'\nC=1", []string{"KEY=-----BEGIN\nab=cd\n# no comment\n\n-----END", "B=x\ny", "C=1"}},
-		{"the other quote inside", "A='it is \"so\"\n\"'\nB=1", []string{"A=it is \"so\"\n\"", "B=1"}},
-		{"a variable above", "A=x\nB=${A}y$A\nC='$A'", []string{"A=x", "B=xyx", "C=$A"}},
-		{"a dollar sign", "A=a$$b\nB='a$b'", []string{"A=a$b", "B=a$b"}},
-	} {
-		got, err := vault.EnvFile(write(t, c.text))
-		if err != nil {
-			t.Errorf("%s: %v", c.name, err)
-		}
-		if diff := cmp.Diff(c.want, revealed(got)); diff != "" {
-			t.Errorf("%s: %s", c.name, diff)
-		}
-	}
-}
-
-// Every mistake is told, with its line, and nothing of any value. What stands in the place of values here is "hunter…".
-func TestEnvFileMistakes(t *testing.T) {
-	t.Setenv("ALIEN", "hunter-of-the-environment")
-	for _, c := range []struct {
-		name, text string
-		want       []string
-	}{
-		{"a name alone", "A=1\nALIEN\n", []string{".env:2: a name without value; write NAME= for an empty one"}},
-		{"a piece of a value alone", "A=1\nhunter2+/\n", []string{".env:2: a name has letters, digits and _ only, and = comes right after it"}},
-		{"a piece of base64", "hunterAbC==\nhunter-x==\n", []string{".env:2: a name of letters, digits and _ that does not begin with a digit"}},
-		{"a blank in the name", "A B=hunter", []string{".env:1: a name has letters, digits and _ only, and = comes right after it"}},
-		{"a digit first", "1A=hunter", []string{".env:1: a name of letters, digits and _ that does not begin with a digit"}},
-		{"a dot", "a.b=hunter", []string{".env:1: a name of letters, digits and _ that does not begin with a digit"}},
-		{"reserved", "PORT=1\nHOST=hunter\nLOTSE_X=1\nPORTS=1", []string{".env:1: PORT is set by Lotse itself", ".env:2: HOST is set by Lotse itself", ".env:3: LOTSE_X is set by Lotse itself"}},
-		{"twice", "A=hunter\n\nA=hunter2", []string{".env:3: A is there twice; the first is in line 1"}},
-		{"the environment of others", "A=${ALIEN}hunter", []string{".env:1: A refers to a variable that is not above it in this file; write $$ for a dollar sign, or put the value in single quotes"}},
-		{"a password with a dollar", "A=pa$hunter\nB=1", []string{".env:1: A refers to a variable that is not above it in this file; write $$ for a dollar sign, or put the value in single quotes"}},
-		{"a variable below", "A=$B\nB=hunter", []string{".env:1: A refers to a variable that is not above it in this file; write $$ for a dollar sign, or put the value in single quotes"}},
-		{"a broken variable", "A=${hunter\nB=${hunter?hunter}", []string{
-			".env:1: a $ in it cannot be read; write $$ for a dollar sign, or put the value in single quotes",
-			".env:2: B refers to a variable that is not above it in this file; write $$ for a dollar sign, or put the value in single quotes"}},
-		{"an open quote", "A=1\nB=\"hunter\nC=2\n", []string{".env:2: the quote does not end"}},
-		{"text behind a quote", "A=\"1\" B=hunter\nC=\"1\"hunter", []string{".env:1: text after the closing quote", ".env:2: text after the closing quote"}},
-		{"not UTF-8", "A=hunter\xff", []string{".env:1: A must be text in UTF-8 without NUL"}},
-		{"NUL", "A=hunter\x00", []string{".env:1: A must be text in UTF-8 without NUL"}},
-		{"after several lines", "A=\"1\n2\n3\"\nPORT=1", []string{".env:4: PORT is set by Lotse itself"}},
-	} {
-		settings, err := vault.EnvFile(write(t, c.text))
-		if !errors.Is(err, deploy.ErrBadInput) || deploy.HintOf(err) == "" || settings != nil {
-			t.Errorf("%s: %v, %v, want ErrBadInput with a hint", c.name, settings, err)
-			continue
-		}
-		var got []string
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			got = append(got, strings.TrimSuffix(line, ": "+deploy.ErrBadInput.Error()))
-		}
-		if c.name == "a broken variable" {
-			got = got[:min(len(got), 2)]
-		}
-		if diff := cmp.Diff(c.want, got); diff != "" {
-			t.Errorf("%s: %s", c.name, diff)
-		}
-		if strings.Contains(err.Error()+deploy.HintOf(err), "hunter") {
-			t.Errorf("%s: a value is told: %v", c.name, err)
-		}
-	}
-}
-
-// The library writes warnings with pieces of values to standard error; nothing of that may be seen.
-func TestEnvFileIsSilent(t *testing.T) {
-	old := os.Stderr
-	r, w, err := os.Pipe()
+	v, err := vault.Open(filepath.Join(dir, "vault"), filepath.Join(dir, "versions"), func() time.Time { return noon })
 	if err != nil {
 		t.Fatal(err)
 	}
-	os.Stderr = w
-	_, err = vault.EnvFile(write(t, "A=pa$word\nB=${x:-y}\nC=${z?hunter}\nWITHOUT\n"))
-	os.Stderr = old
-	w.Close()
-	if err == nil {
-		t.Error("no mistake was found")
-	}
-	if said, err := io.ReadAll(r); err != nil || len(said) > 0 {
-		t.Errorf("standard error has %q; %v", said, err)
+	return v
+}
+
+func set(t testing.TB, v *vault.Vault, stage deploy.StageRef, kind deploy.VariableKind, name, value string) {
+	t.Helper()
+	if err := v.Set(t.Context(), stage, kind, one(name, value), "p-anna", nil); err != nil {
+		t.Fatal(err)
 	}
 }
 
-func TestEnvFileIsForItsOwner(t *testing.T) {
-	for mode, fine := range map[os.FileMode]bool{0o600: true, 0o400: true, 0o640: true, 0o660: true, 0o644: false, 0o604: false, 0o602: false, 0o666: false, 0o601: false} {
-		path := write(t, "A=hunter")
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-		_, err := vault.EnvFile(path)
-		if fine && err != nil {
-			t.Errorf("mode %04o: %v", mode, err)
-		}
-		if !fine && (!errors.Is(err, deploy.ErrBadInput) || !strings.Contains(deploy.HintOf(err), "chmod 600 .env") || !strings.Contains(err.Error(), fmt.Sprintf("%04o", mode))) {
-			t.Errorf("mode %04o: %v (hint %q), want ErrBadInput with chmod 600", mode, err, deploy.HintOf(err))
-		}
+// given is what the instances of a stage get, as NAME=value.
+func given(t testing.TB, v *vault.Vault, stage deploy.StageRef) []string {
+	t.Helper()
+	s, err := v.Of(t.Context(), t.TempDir(), stage.App, deploy.Stage{Name: stage.Stage})
+	if err != nil {
+		t.Fatal(err)
 	}
+	return revealed(s.Values)
 }
 
-func TestEnvFileThatIsNone(t *testing.T) {
+// What was set is there for who opens the vault next, for its stage alone, and listed without what is secret.
+func TestKeeping(t *testing.T) {
 	dir := t.TempDir()
-	pipe := filepath.Join(dir, "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
+	v := opened(t, dir)
+	set(t, v, dev, deploy.SecretVariable, "STRIPE_KEY", hunter)
+	set(t, v, dev, deploy.PlainVariable, "LOG", "debug")
+	set(t, v, prod, deploy.SecretVariable, "STRIPE_KEY", "another one")
+	again := opened(t, dir)
+	if diff := cmp.Diff([]string{"LOG=debug", "STRIPE_KEY=" + hunter}, given(t, again, dev)); diff != "" {
+		t.Error(diff)
 	}
-	huge := filepath.Join(dir, "huge")
-	if err := os.WriteFile(huge, make([]byte, 2<<20), 0o600); err != nil {
-		t.Fatal(err)
+	if diff := cmp.Diff([]string{"STRIPE_KEY=another one"}, given(t, again, prod)); diff != "" {
+		t.Error(diff)
 	}
-	for path, want := range map[string]error{filepath.Join(dir, "missing"): deploy.ErrNotFound, dir: deploy.ErrBadInput, pipe: deploy.ErrBadInput, huge: deploy.ErrBadInput} {
-		_, err := vault.EnvFile(path)
-		if !errors.Is(err, want) || strings.Contains(err.Error(), dir) && path != dir {
-			t.Errorf("%s: %v, want %v without the folder", filepath.Base(path), err, want)
-		}
-		if errors.Is(want, deploy.ErrNotFound) && !strings.Contains(deploy.HintOf(err), "env_file") {
-			t.Errorf("hint %q", deploy.HintOf(err))
-		}
+	if got := given(t, again, deploy.StageRef{App: "other", Stage: "dev"}); got != nil {
+		t.Errorf("another app has %v", got)
+	}
+	list, err := again.List(t.Context(), dev)
+	want := []deploy.Variable{{Name: "LOG", Kind: deploy.PlainVariable, Since: noon, By: "p-anna"}, {Name: "STRIPE_KEY", Kind: deploy.SecretVariable, Since: noon, By: "p-anna"}}
+	if err != nil || len(list) != 2 || list[0].Value.Reveal() != "debug" || !list[1].Value.Empty() {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	list[0].Value, want[0].Value = secret.Text{}, secret.Text{}
+	if list[0] != want[0] || list[1] != want[1] {
+		t.Errorf("%+v", list)
 	}
 }
 
-// A quote that never ends does not make reading slow: the text is read again for a thousand lines with quotes, not for more.
-func TestEnvFileGivesUp(t *testing.T) {
-	for name, text := range map[string]string{
-		"no end":                  "A=\"" + strings.Repeat("x\n", 400_000),
-		"quotes without an end":   "A=\"" + strings.Repeat("\\\"\n", 20_000),
-		"too many before the end": "A=\"" + strings.Repeat("\\\"\n", 1_500) + "\"",
+// A name has one kind: env becomes a secret, a secret does not become env without being taken away.
+func TestKinds(t *testing.T) {
+	v := opened(t, t.TempDir())
+	set(t, v, dev, deploy.PlainVariable, "KEY", "plain")
+	set(t, v, dev, deploy.SecretVariable, "KEY", hunter)
+	err := v.Set(t.Context(), dev, deploy.PlainVariable, append(one("OTHER", "x"), one("KEY", "shown")...), "p-1", nil)
+	if !errors.Is(err, deploy.ErrBadInput) || !strings.Contains(deploy.HintOf(err), "lotse secrets rm --stage dev KEY") {
+		t.Errorf("%v, hint %q", err, deploy.HintOf(err))
+	}
+	if diff := cmp.Diff([]string{"KEY=" + hunter}, given(t, v, dev)); diff != "" {
+		t.Errorf("a refused set has set a part: %s", diff)
+	}
+}
+
+func TestRemoving(t *testing.T) {
+	v := opened(t, t.TempDir())
+	set(t, v, dev, deploy.SecretVariable, "STRIPE_KEY", hunter)
+	set(t, v, dev, deploy.SecretVariable, "SLACK_WEBHOOK", hunter)
+	set(t, v, dev, deploy.PlainVariable, "LOG", "debug")
+	for _, c := range []struct {
+		kind        deploy.VariableKind
+		names, hint string
+	}{
+		{deploy.SecretVariable, "STRIP_KEY", "did you mean STRIPE_KEY? there are: SLACK_WEBHOOK, STRIPE_KEY"},
+		{deploy.SecretVariable, "LOG", "`lotse env rm --stage dev LOG`"},
+		{deploy.PlainVariable, "STRIPE_KEY", "`lotse secrets rm --stage dev STRIPE_KEY`"},
+		{deploy.SecretVariable, "STRIPE_KEY NONE", "there are: SLACK_WEBHOOK"},
 	} {
-		if _, err := vault.EnvFile(write(t, text)); err == nil || !strings.HasPrefix(err.Error(), ".env:1: the quote does not end") {
-			t.Errorf("%s: %.100v", name, err)
+		err := v.Remove(t.Context(), dev, c.kind, strings.Fields(c.names), nil)
+		if !errors.Is(err, deploy.ErrNotFound) || deploy.HintOf(err) != c.hint {
+			t.Errorf("%s: %v, hint %q", c.names, err, deploy.HintOf(err))
 		}
 	}
-	_, err := vault.EnvFile(write(t, strings.Repeat("x\n", 400_000)))
-	if err == nil || strings.Count(err.Error(), "\n") != 49 {
-		t.Errorf("a file of rubbish is told in %d lines, want 50", strings.Count(fmt.Sprint(err), "\n")+1)
+	if err := v.Remove(t.Context(), prod, deploy.SecretVariable, []string{"sk-live"}, nil); err == nil || strings.Contains(err.Error(), "sk-live") {
+		t.Errorf("what is no name, and may be a secret, is shown: %v", err)
 	}
-	settings, err := vault.EnvFile(write(t, "A=\""+strings.Repeat("\\\"\n", 500)+"\""))
-	if err != nil || len(settings) != 1 {
-		t.Errorf("a value with 500 quotes: %v", err)
+	if len(given(t, v, dev)) != 3 {
+		t.Errorf("a refused removal has removed: %v", given(t, v, dev))
+	}
+	if err := v.Remove(t.Context(), dev, deploy.SecretVariable, []string{"STRIPE_KEY", "SLACK_WEBHOOK"}, nil); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{"LOG=debug"}, given(t, v, dev)); diff != "" {
+		t.Error(diff)
 	}
 }
 
-func FuzzEnvFile(f *testing.F) {
-	for _, s := range []string{"A=1", "A=\"x\ny\"", "A='", "export A: ${B}", "A=\"1\"B", "\xff=\x00", "=", "A=\\", "KEY\n=x", "a[b]=c", "A=$$$", "\u0085A=1"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		path := filepath.Join(t.TempDir(), "e")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
+// What cannot be a variable, or a stage, is refused before anything is kept, and no value is in the error.
+func TestRefused(t *testing.T) {
+	dir := t.TempDir()
+	v := opened(t, dir)
+	for _, c := range []struct{ stage, name, value string }{
+		{"shop/dev", "PORT", hunter}, {"shop/dev", "LOTSE_X", hunter}, {"shop/dev", hunter, "x"}, {"shop/dev", "", hunter},
+		{"shop/dev", "A", hunter + "\x00"}, {"shop/dev", "A", hunter + "\xff"}, {"shop/dev", "A", strings.Repeat(hunter, 5000)},
+		{"../dev", "A", hunter}, {"shop/..", "A", hunter}, {"shop/a/b", "A", hunter}, {"shop/", "A", hunter}, {"Shop/dev", "A", hunter},
+	} {
+		app, stage, _ := strings.Cut(c.stage, "/")
+		err := v.Set(t.Context(), deploy.StageRef{App: app, Stage: stage}, deploy.SecretVariable, one(c.name, c.value), "p-1", nil)
+		if !errors.Is(err, deploy.ErrBadInput) || strings.Contains(err.Error()+deploy.HintOf(err), "hunter") {
+			t.Errorf("%.60q: %v", c, err)
 		}
-		settings, err := vault.EnvFile(path)
-		if err == nil {
-			for _, s := range settings {
-				if rest, _ := deploy.VariableProblem(s.Name); rest != "" {
-					t.Errorf("the name %q went through", s.Name)
-				}
+	}
+	if err := v.Set(t.Context(), dev, "other", one("A", hunter), "p-1", nil); !errors.Is(err, deploy.ErrBadInput) {
+		t.Error(err)
+	}
+	for n := range 20 { // each is fine, and all together are too much
+		if err := v.Set(t.Context(), dev, deploy.PlainVariable, one(fmt.Sprintf("A%d", n), strings.Repeat("x", deploy.MaxVariable)), "p-1", nil); err != nil {
+			if !errors.Is(err, deploy.ErrBadInput) || n < 10 || len(given(t, v, dev)) != n {
+				t.Errorf("%d: %v", n, err)
 			}
 			return
 		}
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			var n int
-			if _, scan := fmt.Sscanf(line, "e:%d: ", &n); scan != nil || n < 1 || n > strings.Count(text, "\n")+1 {
-				t.Errorf("an error without a line of the file: %q", line)
-			}
+	}
+	t.Error("a stage may have any amount")
+}
+
+// The state folder holds no value in any form, nobody else may read in it, and neither the values nor the password show in what is printed.
+func TestSealed(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0))
+	dir := t.TempDir()
+	v := opened(t, dir)
+	set(t, v, dev, deploy.SecretVariable, "STRIPE_KEY", hunter)
+	set(t, v, dev, deploy.PlainVariable, "LOG", "hunter-plain")
+	password, err := v.Password(t.Context(), dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := contents(t, filepath.Join(dir, "vault", "key"))
+	for _, value := range []string{hunter, "hunter", "STRIPE_KEY", password.Reveal()} {
+		for _, form := range []string{value, base64.StdEncoding.EncodeToString([]byte(value))[:len(value)*4/3-2], hex.EncodeToString([]byte(value))} {
+			walk(t, dir, func(path string, info fs.FileInfo) {
+				if strings.Contains(contents(t, path), form) {
+					t.Errorf("%s holds %q", path, form)
+				}
+			})
+		}
+	}
+	files := 0
+	walk(t, filepath.Join(dir, "vault"), func(path string, info fs.FileInfo) {
+		files++
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		if strings.Contains(contents(t, path), strings.Fields(key)[len(strings.Fields(key))-1]) != (filepath.Base(path) == "key") {
+			t.Errorf("%s holds the key, or the key does not", path)
 		}
 	})
+	if files != 3 { // key, lock, shop/dev.age
+		t.Errorf("%d files", files)
+	}
+	s, err := v.Of(t.Context(), dir, "shop", deploy.Stage{Name: "dev", Private: true})
+	if err != nil || s.Password.Reveal() != password.Reveal() {
+		t.Errorf("%v: the stage has another password", err)
+	}
+	if text := fmt.Sprintf("%v %+v %#v", s, s, s); strings.Contains(text, "hunter") || strings.Contains(text, password.Reveal()) {
+		t.Error("printing settings shows values")
+	}
+}
+
+func walk(t testing.TB, dir string, each func(string, fs.FileInfo)) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		each(path, info)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func contents(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// The record is written before the change counts, and a change that cannot be recorded does not happen.
+func TestRecord(t *testing.T) {
+	dir := t.TempDir()
+	v := opened(t, dir)
+	set(t, v, dev, deploy.SecretVariable, "A", "before")
+	no := errors.New("the ledger is full")
+	refuse := func() error {
+		if diff := cmp.Diff([]string{"A=before"}, given(t, v, dev)); diff != "" {
+			t.Errorf("it counts before it is recorded: %s", diff)
+		}
+		return no
+	}
+	_, password := v.NewPassword(t.Context(), dev, refuse)
+	for verb, err := range map[string]error{
+		"set":      v.Set(t.Context(), dev, deploy.SecretVariable, one("A", "after"), "p-1", refuse),
+		"remove":   v.Remove(t.Context(), dev, deploy.SecretVariable, []string{"A"}, refuse),
+		"password": password,
+	} {
+		if !errors.Is(err, no) {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	if diff := cmp.Diff([]string{"A=before"}, given(t, v, dev)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "vault", "shop", "dev.age.new")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something is left aside: %v", err)
+	}
+	called := 0
+	if err := v.Remove(t.Context(), dev, deploy.SecretVariable, []string{"NONE"}, func() error { called++; return nil }); err == nil || called != 0 {
+		t.Errorf("%v: what was refused was recorded %d times", err, called)
+	}
+}
+
+// Somebody who holds the lock and does not go on is not waited for longer than the caller wants.
+func TestLockIsNotForEver(t *testing.T) {
+	dir := t.TempDir()
+	v := opened(t, dir)
+	set(t, v, dev, deploy.SecretVariable, "A", "x")
+	f, err := os.Open(filepath.Join(dir, "vault", "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := v.Set(ctx, dev, deploy.SecretVariable, one("A", "y"), "p-1", nil); !errors.Is(err, deploy.ErrBusy) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+	if got := given(t, v, dev); got[0] != "A=x" {
+		t.Errorf("readers wait, or it was changed: %v", got)
+	}
+}
+
+// Passwords are readable, of their own for each stage, and stay until a new one is wanted.
+func TestPasswords(t *testing.T) {
+	dir := t.TempDir()
+	v := opened(t, dir)
+	form := regexp.MustCompile(`^[a-hjkmnp-z2-9]{5}(-[a-hjkmnp-z2-9]{5}){3}$`)
+	seen, used := map[string]bool{}, map[rune]bool{}
+	for i := range 40 {
+		p, err := v.Password(t.Context(), deploy.StageRef{App: "shop", Stage: fmt.Sprint("s", i)})
+		if err != nil || !form.MatchString(p.Reveal()) || seen[p.Reveal()] {
+			t.Fatalf("%d: %v, %v", i, form.MatchString(p.Reveal()), err)
+		}
+		seen[p.Reveal()] = true
+		for _, r := range p.Reveal() {
+			used[r] = true
+		}
+	}
+	if len(used) != 32 { // 31 letters and the hyphen; the chance to miss one among 800 is one in ten thousand million
+		t.Errorf("%d letters are used", len(used))
+	}
+	first, err := v.Password(t.Context(), dev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if same, err := opened(t, dir).Password(t.Context(), dev); err != nil || same.Reveal() != first.Reveal() {
+		t.Errorf("it does not stay: %v", err)
+	}
+	anew, err := v.NewPassword(t.Context(), dev, nil)
+	if err != nil || anew.Reveal() == first.Reveal() {
+		t.Errorf("it is the same, %v", err)
+	}
+	if now, err := v.Password(t.Context(), dev); err != nil || now.Reveal() != anew.Reveal() {
+		t.Errorf("the new one does not count: %v", err)
+	}
+	open, err := v.Of(t.Context(), dir, "shop", deploy.Stage{Name: "open"})
+	if err != nil || !open.Password.Empty() {
+		t.Errorf("an open stage has a password, or %v", err)
+	}
 }

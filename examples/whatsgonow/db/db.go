@@ -1,5 +1,5 @@
-// Package db carries the schema's history, so that the program and the tables it needs
-// travel together.
+// Package db carries the schema's history for the tests. On a stage, Lotse applies it
+// before it starts the release; see database in lotse.yaml.
 //
 // Migrations are plain SQL, named by the moment they were written, and never changed
 // once applied. They only expand: the release before must run on the tables of the one

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"sync"
 	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
@@ -22,21 +23,26 @@ func (e *Engine) adopt(ctx context.Context, rollout string, order deploy.Order) 
 	if _, err := e.known(rollout); err != nil {
 		return err
 	}
+	// First what the instances need. Without it they are taken up nevertheless: they may be running, and Run goes on trying.
+	database := e.databaseOf(ctx, order.Stage)
 	unlock, err := e.lock(ctx, lockOf(rollout))
 	if err != nil {
-		return err
+		return errors.Join(database, err)
 	}
 	defer unlock()
 	n, err := e.known(rollout)
 	if err != nil || n.Phase != up {
-		return err // what was left starting or stopping goes on with Start or Stop
+		return errors.Join(database, err) // what was left starting or stopping goes on with Start or Stop
 	}
-	return e.takeUp(ctx, n, order)
+	return errors.Join(database, e.takeUp(ctx, n, order))
 }
 
-// Run looks after the keepers of every rollout that was started or adopted, and replaces dead ones, until ctx ends. A
-// cancel is not an error.
+// Run looks after the keepers of every rollout that was started or adopted, and of the stage's database, and replaces dead ones,
+// until ctx ends. A cancel is not an error.
 func (e *Engine) Run(ctx context.Context) error {
+	var database sync.WaitGroup // its start may take minutes: nobody waits for it
+	database.Go(func() { e.tendDatabase(ctx) })
+	defer database.Wait()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {

@@ -205,6 +205,17 @@ func (m *machine) endAll(t enginetest.T) {
 		})
 	}
 	ending.Wait()
+	stages, err := filepath.Glob(filepath.Join(m.dir, "local", "*", "*", "postgres"))
+	if err != nil {
+		t.Errorf("%v", err)
+	}
+	for _, dir := range stages {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		if err := local.StopDatabase(ctx, keepers(m.log), filepath.Dir(dir)); err != nil {
+			t.Errorf("%v", err)
+		}
+		cancel()
+	}
 }
 
 const startTime = 3 * time.Second

@@ -104,7 +104,7 @@ func (e *Engine) dropStaleClaims() error {
 		}
 		instance, mine := strings.CutPrefix(string(owner), e.key()+" ")
 		rollout, _, _ := strings.Cut(instance, ".")
-		if mine && !ours[rollout] {
+		if mine && !ours[rollout] && instance != databaseClaim {
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}

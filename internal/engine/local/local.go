@@ -4,12 +4,14 @@
 // Everything it knows stands below Config.Dir, written aside, synced and renamed, so that any process may go on where another
 // was killed:
 //
-//	stage.json                   greatest fence, host names, who had traffic before
+//	stage.json                   greatest fence, host names, who had traffic before, the lock of the stage's password
 //	rollouts/<rollout>.json      what was started: release, services, ports; starting ─► up ─► stopping ─► gone
 //	releases/<digest>/           the release's files, filled once from the depot, shared by its rollouts, with links to volumes
 //	instances/<rollout>.<service>.<n>/   the keeper's folder: state and output of one instance
 //	homes/<rollout>.<service>.<n>/       HOME of the instance, its own
 //	volumes/<name>/              data that outlives releases
+//	postgres/                    the stage's database, where it has one; see the package postgres
+//	database/                    the database's keeper: state and output
 //	tasks/<rollout>/<name>.log   output of tasks
 //	locks/                       one file per rollout, release and the site; the kernel frees them when a process dies
 //
@@ -26,10 +28,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 	"github.com/lotse-eu/lotse/internal/depot"
+	"github.com/lotse-eu/lotse/internal/postgres"
 	"github.com/lotse-eu/lotse/internal/process"
 	"github.com/lotse-eu/lotse/internal/proxy"
 )
@@ -48,7 +52,9 @@ type Config struct {
 	Port     int           // of the proxy's https listener, for redirects; 0: 443
 	Timeout  time.Duration // for one question about health, default 5 s
 	Log      *slog.Logger  // nil logs nothing
-	Clock    func() time.Time
+	// PasswordCost is what a look at the password of a private stage costs, as bcrypt counts; 0: as the proxy thinks right.
+	PasswordCost int
+	Clock        func() time.Time
 }
 
 const (
@@ -58,7 +64,8 @@ const (
 	abortGrace = time.Second
 )
 
-// Engine runs one stage of one app on this machine. It implements deploy.Engine, deploy.Adopter, deploy.Tasks and deploy.Logs.
+// Engine runs one stage of one app on this machine. It implements deploy.Engine, deploy.Adopter, deploy.Tasks, deploy.Logs
+// and deploy.Databases.
 // Several Engines, also in several processes, may work on one folder; locks on files order them.
 type Engine struct {
 	Config
@@ -66,14 +73,17 @@ type Engine struct {
 
 	mu       sync.Mutex
 	orders   map[string]deploy.Order              // what runs, with its settings: what a keeper's death is repaired from
+	database deploy.Database                      // what is to run; zero: none that somebody has asked for
 	starting map[string][]context.CancelCauseFunc // ends Starts that are under way
+	changed  chan struct{}                        // wakes those who follow logs; nil while nobody does
 }
 
 var (
-	_ deploy.Engine  = (*Engine)(nil)
-	_ deploy.Adopter = (*Engine)(nil)
-	_ deploy.Tasks   = (*Engine)(nil)
-	_ deploy.Logs    = (*Engine)(nil)
+	_ deploy.Engine    = (*Engine)(nil)
+	_ deploy.Adopter   = (*Engine)(nil)
+	_ deploy.Tasks     = (*Engine)(nil)
+	_ deploy.Logs      = (*Engine)(nil)
+	_ deploy.Databases = (*Engine)(nil)
 )
 
 // Open makes the stage's folders where they are not there and returns its engine. It starts and repairs nothing: see Adopt and Run.
@@ -185,6 +195,9 @@ func translate(err error) error {
 		{proxy.ErrFenced, deploy.ErrFenced}, {proxy.ErrNoProxy, deploy.ErrUnavailable}, {proxy.ErrInvalid, deploy.ErrBadInput},
 		{proxy.ErrHostTaken, deploy.ErrBadInput}, {depot.ErrNotFound, deploy.ErrNotFound}, {depot.ErrDamaged, deploy.ErrDamaged},
 		{depot.ErrNoSpace, deploy.ErrNoSpace}, {process.ErrNotEnded, deploy.ErrUnavailable}, {proxy.ErrServing, deploy.ErrBusy},
+		{postgres.ErrVersion, deploy.ErrBadInput}, {postgres.ErrOwner, deploy.ErrBadInput}, {postgres.ErrFolder, deploy.ErrBadInput},
+		{postgres.ErrNotInstalled, deploy.ErrUnsupported}, {postgres.ErrNoUser, deploy.ErrUnsupported}, {postgres.ErrPortTaken, deploy.ErrUnavailable},
+		{postgres.ErrNotRunning, deploy.ErrUnavailable}, {postgres.ErrNotReady, deploy.ErrUnavailable}, {syscall.ENOSPC, deploy.ErrNoSpace},
 	} {
 		if errors.Is(err, pair.from) {
 			return fmt.Errorf("%w: %w", pair.to, err)

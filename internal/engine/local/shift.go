@@ -78,7 +78,10 @@ func (e *Engine) publish(ctx context.Context, fence deploy.Fence, choose func(no
 		return err
 	}
 	return e.changeStage(context.WithoutCancel(ctx), func(s *stage) error {
-		s.Shares, s.Last, s.Hosts = next, lastOf(now, next, s.Last), site.Hosts
+		s.Shares, s.Last, s.Hosts, s.Given = next, lastOf(now, next, s.Last), site.Hosts, ""
+		if site.Private != nil {
+			s.Given = site.Private.Verifier
+		}
 		return nil
 	})
 }
@@ -123,10 +126,10 @@ func (e *Engine) site(s stage, fence deploy.Fence, shares map[string]int) (proxy
 	if err != nil {
 		return site, err
 	}
-	there := map[string]bool{}
+	var there []*note
 	for _, n := range notes {
 		if n.Phase == up {
-			there[n.Rollout] = true
+			there = append(there, n)
 			if n.Host != "" && !slices.Contains(site.Hosts, n.Host) {
 				site.Hosts = append(site.Hosts, n.Host)
 			}
@@ -142,11 +145,12 @@ func (e *Engine) site(s stage, fence deploy.Fence, shares map[string]int) (proxy
 		delete(site.Redirects, h)
 	}
 	for id, share := range shares {
-		if share > 0 && !there[id] {
+		if share > 0 && !slices.ContainsFunc(there, func(n *note) bool { return n.Rollout == id }) {
 			return site, fmt.Errorf("%w: %s, which is to have %d %% of the traffic, is not up", deploy.ErrUnknown, id, share)
 		}
 	}
-	return site, nil
+	site.Private, err = e.closedBy(s, there, shares)
+	return site, err
 }
 
 func (e *Engine) routes(n *note) []proxy.Route {

@@ -28,6 +28,9 @@ func (e *Engine) start(ctx context.Context, fence deploy.Fence, order deploy.Ord
 	}
 	ctx, end := e.abortable(ctx, order.Rollout)
 	defer end()
+	if err := e.databaseOf(ctx, order.Stage); err != nil {
+		return because(ctx, err)
+	}
 	unlock, err := e.lock(ctx, lockOf(order.Rollout))
 	if err != nil {
 		return err
@@ -39,7 +42,7 @@ func (e *Engine) start(ctx context.Context, fence deploy.Fence, order deploy.Ord
 		return err
 	case n == nil:
 		n = &note{Format: format, Rollout: order.Rollout, Release: order.Release.ID, Phase: starting, Since: e.Clock().UTC(),
-			Services: order.Release.Manifest.Services, Drain: order.Stage.Drain}
+			Services: order.Release.Manifest.Services, Drain: order.Stage.Drain, Private: order.Stage.Private}
 		if n.Host, n.Redirects, err = hostsOf(order.Stage, e.Port); err != nil {
 			return err
 		}
@@ -101,6 +104,11 @@ func (e *Engine) bringUp(ctx context.Context, fence deploy.Fence, n *note, order
 	}
 	if err := e.launchAll(ctx, n, order); err != nil {
 		return err
+	}
+	if n.Private {
+		if err := e.keepPassword(ctx, order.Password); err != nil {
+			return err
+		}
 	}
 	n.Phase = up
 	if err := e.writeNote(n); err != nil {
@@ -194,15 +202,15 @@ func (e *Engine) takeUp(ctx context.Context, n *note, order deploy.Order) error 
 	if err := e.fill(ctx, order.Release); err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, reviving := errgroup.WithContext(ctx)
 	for _, i := range e.instances(n) {
-		group.Go(func() error { return e.revive(ctx, i, order) })
+		group.Go(func() error { return e.revive(reviving, i, order) })
 	}
 	if err := group.Wait(); err != nil {
 		return err
 	}
 	e.remember(order)
-	return nil
+	return e.renewPassword(ctx, n, order)
 }
 
 // revive starts what of an instance does not run: the process, its keeper, both, or nothing.
@@ -224,6 +232,7 @@ func (e *Engine) keep(ctx context.Context, i instance, order deploy.Order) error
 	if err := e.Keepers.Start(whole, e.dir(i), e.spec(i, order)); err != nil {
 		return err
 	}
+	e.tell()
 	return ctx.Err()
 }
 
@@ -253,6 +262,7 @@ func (e *Engine) remove(ctx context.Context, n *note, grace time.Duration) error
 	if err := os.Remove(e.notePath(n.Rollout)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	e.tell()
 	return errors.Join(syncDir(e.at("rollouts")), e.dropRelease(ctx, n.Release))
 }
 

@@ -24,6 +24,8 @@ type stage struct {
 	Hosts  []string       `json:"hosts,omitempty"`  // as last given to the proxy: they answer 503 while nothing is up
 	Shares map[string]int `json:"shares,omitempty"` // as last given to the proxy
 	Last   string         `json:"last,omitempty"`   // who had traffic before those who have it now
+	Lock   *lock          `json:"lock,omitempty"`   // of the password that was given last; nil: none ever was
+	Given  string         `json:"given,omitempty"`  // verifier of the lock that the proxy was last given; empty: the site is open
 }
 
 // phase is where a rollout stands.
@@ -48,6 +50,7 @@ type note struct {
 
 	Host      string            `json:"host"`                // real host name of the stage when it was started
 	Redirects map[string]string `json:"redirects,omitempty"` // hosts that are sent there
+	Private   bool              `json:"private,omitempty"`   // the stage was private when it was started
 	Drain     time.Duration     `json:"drain,omitempty"`     // what the end of the whole proxy gives requests; 0: its default
 }
 

@@ -131,7 +131,7 @@ func (e *Engine) bringUp(ctx context.Context, r *rollout, order deploy.Order) er
 				failed.Tail = append(failed.Tail, l.Text)
 			}
 		}
-		e.here().remove(r.id)
+		e.world.remove(e.here(), r.id)
 	default:
 		r.ready = true
 	}
@@ -267,7 +267,7 @@ func (e *Engine) Stop(ctx context.Context, fence deploy.Fence, rollout string, d
 		if err := e.deadLocked(); err != nil {
 			return err
 		}
-		e.here().remove(rollout)
+		e.world.remove(e.here(), rollout)
 		return nil
 	})
 }
@@ -293,7 +293,7 @@ func (e *Engine) retire(fence deploy.Fence, id string) (<-chan struct{}, error) 
 	}
 	r.stopping()
 	if !r.ready {
-		s.remove(id)
+		e.world.remove(s, id)
 		return nil, nil
 	}
 	select {

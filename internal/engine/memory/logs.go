@@ -40,13 +40,13 @@ func (e *Engine) Logs(ctx context.Context, q deploy.LogQuery, yield func(deploy.
 	}
 	given := map[string]int{}
 	for first := true; ; first = false {
-		lines, more := e.lines(q, given, first)
+		lines, more, gone := e.lines(q, given, first)
 		for _, l := range lines {
 			if !yield(l) {
 				return nil
 			}
 		}
-		if !q.Follow {
+		if !q.Follow || gone {
 			return nil
 		}
 		select {
@@ -57,11 +57,10 @@ func (e *Engine) Logs(ctx context.Context, q deploy.LogQuery, yield func(deploy.
 	}
 }
 
-// lines returns what was not given yet, and what is closed when there is more.
-func (e *Engine) lines(q deploy.LogQuery, given map[string]int, first bool) ([]deploy.LogLine, <-chan struct{}) {
+// lines returns what was not given yet, what is closed when there is more, and whether the one rollout that is meant is gone.
+func (e *Engine) lines(q deploy.LogQuery, given map[string]int, first bool) (all []deploy.LogLine, more <-chan struct{}, gone bool) {
 	e.world.mu.Lock()
 	defer e.world.mu.Unlock()
-	var all []deploy.LogLine
 	for _, id := range sortedIDs(e.here().rollouts) {
 		r := e.here().rollouts[id]
 		if q.Rollout != "" && q.Rollout != id {
@@ -71,7 +70,7 @@ func (e *Engine) lines(q deploy.LogQuery, given map[string]int, first bool) ([]d
 		given[id] = len(r.lines)
 		var chosen []deploy.LogLine
 		for _, l := range fresh {
-			if q.Service == "" || q.Service == l.Service {
+			if (q.Service == "" || q.Service == l.Service) && !l.At.Before(q.Since) {
 				chosen = append(chosen, l)
 			}
 		}
@@ -80,5 +79,5 @@ func (e *Engine) lines(q deploy.LogQuery, given map[string]int, first bool) ([]d
 		}
 		all = append(all, chosen...)
 	}
-	return all, e.world.logged
+	return all, e.world.logged, q.Rollout != "" && e.here().rollouts[q.Rollout] == nil
 }

@@ -251,3 +251,55 @@ func TestFollowLogs(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// A follower goes on with the stage when a rollout goes and another one comes; one of a rollout alone ends with it.
+func TestFollowGoesOnWithTheStage(t *testing.T) {
+	w, e := world(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	heard, ended := make(chan string, 4), make(chan error, 1)
+	go func() {
+		ended <- e.Logs(ctx, deploy.LogQuery{Follow: true, Service: "job"}, func(l deploy.LogLine) bool {
+			heard <- l.Rollout + " " + l.Text
+			return l.Text != "last"
+		})
+	}()
+	alone := make(chan error, 1)
+	go func() {
+		alone <- e.Logs(ctx, deploy.LogQuery{Follow: true, Rollout: "a"}, func(deploy.LogLine) bool { return true })
+	}()
+	w.Lose("shop", "dev", "a")
+	if err := <-alone; err != nil || ctx.Err() != nil {
+		t.Errorf("of a rollout that is gone: %v, %v", err, ctx.Err())
+	}
+	if err := e.Start(ctx, 1, order("b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Task(ctx, "b", "job", "last", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-heard; got != "b last" || <-ended != nil {
+		t.Errorf("%q", got)
+	}
+}
+
+// What was said before a time is left out.
+func TestLogsSince(t *testing.T) {
+	w, e := world(t)
+	now := time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)
+	w.Clock = func() time.Time { return now }
+	for _, text := range []string{"before", "then", "later"} {
+		if err := e.Task(t.Context(), "a", "job", text, nil); err != nil {
+			t.Fatal(err)
+		}
+		now = now.Add(time.Minute)
+	}
+	var got []string
+	q := deploy.LogQuery{Service: "job", Since: now.Add(-2 * time.Minute)}
+	if err := e.Logs(t.Context(), q, func(l deploy.LogLine) bool { got = append(got, l.Text); return true }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, []string{"then", "later"}) {
+		t.Errorf("%q", got)
+	}
+}

@@ -118,7 +118,7 @@ func (w *World) Crash() {
 func (w *World) Lose(app, stage, rollout string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.stage(app, stage).remove(rollout)
+	w.remove(w.stage(app, stage), rollout)
 }
 
 // Plant puts a note on a stage as an earlier version of Lotse has written it, with instances that answer.
@@ -233,7 +233,7 @@ func (s *stage) instances(rollout string) []*instance {
 }
 
 // remove takes a rollout away, whatever it is doing.
-func (s *stage) remove(id string) {
+func (w *World) remove(s *stage, id string) {
 	r := s.rollouts[id]
 	if r == nil {
 		return
@@ -245,6 +245,7 @@ func (s *stage) remove(id string) {
 	if s.last == id {
 		s.last = ""
 	}
+	w.news()
 }
 
 // fill makes the instances of a rollout.
@@ -284,6 +285,11 @@ func (w *World) log(r *rollout, service string, number int, lines ...string) {
 	for _, text := range lines {
 		r.lines = append(r.lines, deploy.LogLine{At: w.now(), Rollout: r.id, Service: service, Instance: number, Text: r.masked(text)})
 	}
+	w.news()
+}
+
+// news wakes those who follow logs.
+func (w *World) news() {
 	close(w.logged)
 	w.logged = make(chan struct{})
 }

@@ -1,7 +1,6 @@
 // Command api is Whatsgonow's back end.
 //
-//	api                  serves /api, after bringing the schema up to date
-//	api migrate          brings the schema up to date, and ends
+//	api                  serves /api
 //	api seed             fills an empty database with people and transports to look at
 //	api expire           ends what ran out of time; meant to run every few minutes
 //	api appoint ADDRESS  makes the person with this address a manager
@@ -12,7 +11,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,7 +19,6 @@ import (
 	"syscall"
 	"time"
 
-	"whatsgonow/db"
 	"whatsgonow/internal/password"
 	"whatsgonow/internal/photo"
 	"whatsgonow/internal/store"
@@ -54,12 +51,7 @@ func run(ctx context.Context, log *slog.Logger, args []string) error {
 	if len(args) == 0 {
 		return serve(ctx, log, st)
 	}
-	if err := migrate(ctx, log, st); err != nil {
-		return err
-	}
 	switch {
-	case args[0] == "migrate" && len(args) == 1:
-		return nil
 	case args[0] == "seed" && len(args) == 1:
 		return seed(ctx, log, st)
 	case args[0] == "expire" && len(args) == 1:
@@ -67,11 +59,11 @@ func run(ctx context.Context, log *slog.Logger, args []string) error {
 	case args[0] == "appoint" && len(args) == 2:
 		return st.Appoint(ctx, args[1])
 	}
-	return errors.New("usage: api [migrate | seed | expire | appoint ADDRESS]")
+	return errors.New("usage: api [seed | expire | appoint ADDRESS]")
 }
 
-// serve listens first, so that a health check gets an answer from the first moment, and
-// brings the schema up to date beside it.
+// serve answers from the first moment, also while the database is away or without its
+// tables; the health check says so then.
 func serve(ctx context.Context, log *slog.Logger, st *store.Store) error {
 	shelf, err := photo.Open(uploadsDir())
 	if err != nil {
@@ -99,11 +91,6 @@ func serve(ctx context.Context, log *slog.Logger, st *store.Store) error {
 	asked := ctx // to stop, by a signal
 	ctx, give := context.WithCancelCause(ctx)
 	defer give(nil)
-	go func() {
-		if err := migrate(ctx, log, st); err != nil && ctx.Err() == nil {
-			give(fmt.Errorf("the schema: %w", err))
-		}
-	}()
 	go api.Streams(ctx)
 	go func() { give(server.Serve(listener)) }()
 
@@ -116,27 +103,6 @@ func serve(ctx context.Context, log *slog.Logger, st *store.Store) error {
 		err = errors.Join(context.Cause(ctx), err)
 	}
 	return err
-}
-
-// migrate brings the schema up to date. It waits for a database that is not up yet, and
-// gives up on one that is but refuses.
-func migrate(ctx context.Context, log *slog.Logger, st *store.Store) error {
-	for {
-		applied, err := st.Migrate(ctx, db.Migrations())
-		if err == nil {
-			log.Info("the schema is up to date", "applied", applied)
-			return nil
-		}
-		if !store.Away(err) {
-			return err
-		}
-		log.Warn("waiting for the database")
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
 }
 
 func expire(ctx context.Context, log *slog.Logger, st *store.Store) error {

@@ -60,7 +60,6 @@ func TestServeAnswersBeforeTheDatabaseDoes(t *testing.T) {
 	defer stop()
 	log, ended := program(ctx, t)
 	address := until(t, log, "listening")["address"].(string)
-	until(t, log, "waiting for the database")
 	rest := make(chan string)
 	go func() { rest <- drain(log) }()
 
@@ -93,9 +92,9 @@ func TestServeGivesUpOnAPortThatIsTaken(t *testing.T) {
 }
 
 func TestJobsMayRunTwice(t *testing.T) {
-	t.Setenv("DATABASE_URL", pgtest.Database(t))
+	t.Setenv("DATABASE_URL", pgtest.Migrated(t))
 	t.Setenv("UPLOADS_DIR", t.TempDir())
-	for _, job := range []string{"migrate", "seed", "seed", "expire", "expire"} {
+	for _, job := range []string{"seed", "seed", "expire", "expire"} {
 		log, ended := program(t.Context(), t, job)
 		drain(log)
 		if err := <-ended; err != nil {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -23,6 +24,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"whatsgonow/db"
 )
 
 var (
@@ -62,10 +65,34 @@ func Database(t *testing.T) string {
 	return u.String()
 }
 
+// Migrated is a Database with the app's tables, made as Lotse makes them: the files of db/migrations in the order of
+// their names.
+func Migrated(t *testing.T) string {
+	t.Helper()
+	address := Database(t)
+	names, err := fs.Glob(db.Migrations(), "*.sql")
+	if err != nil || len(names) == 0 {
+		t.Fatal("no migrations: ", err)
+	}
+	for _, name := range names {
+		text, err := fs.ReadFile(db.Migrations(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		runAt(t, address, string(text))
+	}
+	return address
+}
+
 func run(t *testing.T, sql string) {
 	t.Helper()
+	runAt(t, admin, sql)
+}
+
+func runAt(t *testing.T, address, sql string) {
+	t.Helper()
 	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, admin)
+	conn, err := pgx.Connect(ctx, address)
 	if err != nil {
 		t.Fatal("the PostgreSQL for tests cannot be reached: ", err)
 	}

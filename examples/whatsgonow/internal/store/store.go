@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -28,9 +27,8 @@ var (
 
 // Store is safe for concurrent use.
 type Store struct {
-	pool     *pgxpool.Pool
-	now      func() time.Time
-	migrated atomic.Bool
+	pool *pgxpool.Pool
+	now  func() time.Time
 }
 
 // Open reads the address and returns at once; the database need not be up yet.
@@ -56,10 +54,14 @@ func (s *Store) Close() { s.pool.Close() }
 
 // Ready is nil when the schema is there and the database answers.
 func (s *Store) Ready(ctx context.Context) error {
-	if !s.migrated.Load() {
+	var there bool
+	if err := s.pool.QueryRow(ctx, `select to_regclass('people') is not null`).Scan(&there); err != nil {
+		return err
+	}
+	if !there {
 		return ErrNotReady
 	}
-	return s.pool.Ping(ctx)
+	return nil
 }
 
 // Away reports whether the error means that the database cannot be reached, so that
@@ -70,8 +72,8 @@ func Away(err error) bool {
 	switch {
 	case errors.As(err, &connect), errors.Is(err, ErrNotReady):
 		return true
-	case errors.As(err, &answer): // shutting down, or starting
-		return slices.Contains([]string{"57P01", "57P02", "57P03", "53300"}, answer.Code)
+	case errors.As(err, &answer): // shutting down, starting, or without its tables yet
+		return slices.Contains([]string{"57P01", "57P02", "57P03", "53300", "42P01"}, answer.Code)
 	}
 	return pgconn.SafeToRetry(err)
 }
@@ -90,9 +92,6 @@ type event struct {
 }
 
 func (s *Store) change(ctx context.Context, do func(*tx) error) error {
-	if !s.migrated.Load() {
-		return ErrNotReady
-	}
 	return pgx.BeginFunc(ctx, s.pool, func(t pgx.Tx) error {
 		tx := &tx{Tx: t, now: s.now()}
 		if err := do(tx); err != nil {

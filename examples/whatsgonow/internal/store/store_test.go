@@ -7,12 +7,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"whatsgonow/db"
 	"whatsgonow/internal/market"
 	"whatsgonow/internal/pgtest"
 )
@@ -31,11 +29,8 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, at: start, url: pgtest.Database(t)}
+	w := &world{t: t, at: start, url: pgtest.Migrated(t)}
 	w.Store = w.open()
-	if _, err := w.Migrate(t.Context(), db.Migrations()); err != nil {
-		t.Fatal(err)
-	}
 	return w
 }
 
@@ -102,51 +97,17 @@ func one[T any](w *world, sql string, args ...any) (value T) {
 	return value
 }
 
-func TestManyInstancesMigrateAtOnce(t *testing.T) {
-	w := &world{t: t, at: start, url: pgtest.Database(t)}
-	var group sync.WaitGroup
-	var mu sync.Mutex
-	total := 0
-	for range 6 {
-		s := w.open()
-		group.Go(func() {
-			applied, err := s.Migrate(t.Context(), db.Migrations())
-			if err == nil {
-				err = s.Ready(t.Context())
-			}
-			if err != nil {
-				t.Error(err)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			total += len(applied)
-		})
-	}
-	group.Wait()
-	w.Store = w.open()
-	if rows := one[int](w, `select count(*) from schema_migrations`); rows != total || rows == 0 {
-		t.Errorf("%d applied, %d noted", total, rows)
-	}
-}
-
-func TestMigrationsAreAllOrNothingAndNeverChange(t *testing.T) {
+func TestNotReadyWithoutTables(t *testing.T) {
 	w := &world{t: t, at: start, url: pgtest.Database(t)}
 	w.Store = w.open()
-	file := func(sql string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(sql)} }
-	broken := fstest.MapFS{"1.sql": file(`create table a (); create table b ();`), "2.sql": file(`create table a ();`)}
-	if _, err := w.Migrate(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "2.sql") {
-		t.Errorf("the broken one: %v", err)
+	if err := w.Ready(t.Context()); !Away(err) {
+		t.Errorf("without tables: %v", err)
 	}
-	if w.Ready(t.Context()) == nil {
-		t.Error("ready without a schema")
+	if _, err := w.Register(t.Context(), "Frieda", "frieda@example.org", "hash"); !Away(err) {
+		t.Errorf("a change without tables: %v", err)
 	}
-	if one[bool](w, `select to_regclass('a') is not null`) {
-		t.Error("half of it was applied")
-	}
-	_, err := w.Migrate(t.Context(), fstest.MapFS{"1.sql": file(`create table a ();`)})
-	w.must(err)
-	if _, err := w.Migrate(t.Context(), fstest.MapFS{"1.sql": file(`create table c ();`)}); err == nil || !strings.Contains(err.Error(), "changed") {
-		t.Errorf("the changed one: %v", err)
+	if err := newWorld(t).Ready(t.Context()); err != nil {
+		t.Errorf("with them: %v", err)
 	}
 }
 
@@ -402,7 +363,7 @@ func TestAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	_, err = s.Migrate(t.Context(), db.Migrations())
+	err = s.Ready(t.Context())
 	if !Away(err) {
 		t.Errorf("a missing server is not away: %v", err)
 	}

@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"whatsgonow/db"
 	"whatsgonow/internal/password"
 	"whatsgonow/internal/pgtest"
 	"whatsgonow/internal/photo"
@@ -39,11 +38,7 @@ type app struct {
 
 func start(t *testing.T) *app {
 	t.Helper()
-	a := startWith(t, pgtest.Database(t))
-	if _, err := a.store.Migrate(t.Context(), db.Migrations()); err != nil {
-		t.Fatal(err)
-	}
-	return a
+	return startWith(t, pgtest.Migrated(t))
 }
 
 func startWith(t *testing.T, database string) *app {

@@ -32,6 +32,7 @@ const de = {
   'discover.on': 'liegt am Weg',
   'discover.extra': '+{km} km',
   'discover.sketch': 'Skizze der Strecke von {from} nach {to} mit {n} Transporten',
+  'transport.map': 'Straßenkarte öffnen (bei Mapbox in den USA)',
   'place.unknown': 'Bitte einen Ort aus der Liste wählen.',
 
   'size.label': 'Größe',
@@ -230,6 +231,7 @@ const en: Dictionary = {
   'discover.on': 'right on your way',
   'discover.extra': '+{km} km',
   'discover.sketch': 'Sketch of the route from {from} to {to} with {n} transports',
+  'transport.map': 'Open a street map (at Mapbox in the USA)',
   'place.unknown': 'Please choose a place from the list.',
 
   'size.label': 'Size',
@@ -425,6 +427,7 @@ const pl: Dictionary = {
   'discover.on': 'dokładnie po drodze',
   'discover.extra': '+{km} km',
   'discover.sketch': 'Szkic trasy z {from} do {to}, przesyłki: {n}',
+  'transport.map': 'Otwórz mapę (Mapbox, USA)',
   'place.unknown': 'Wybierz miejscowość z listy.',
 
   'size.label': 'Rozmiar',

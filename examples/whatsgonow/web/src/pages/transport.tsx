@@ -2,6 +2,7 @@ import { useState, type FormEvent } from 'react'
 import { api, type Entry, type Offer, type Status, type Verb, type View } from '../api'
 import { useApp, useDoing, useLoad } from '../app-state'
 import { cents, format } from '../format'
+import { mapOf } from '../map'
 import { Field, Icon, Loading, ProblemNote, StatusTag, useMistakes, Way } from '../parts'
 import { Link } from '../route'
 import { Sketch } from '../sketch'
@@ -26,6 +27,7 @@ export function TransportPage({ id }: { id: string }) {
       <div className="columns">
         <div>
           <div className="panel map"><Sketch from={v.from} to={v.to} /></div>
+          <p><a href={mapOf(v.from, v.to)} target="_blank" rel="noreferrer">{say('transport.map')}</a></p>
           <Facts v={v} />
           {v.note && <p className="note">{v.note}</p>}
           {v.photo && <img className="photo" src={api.photo(v.photo)} alt={say('transport.photo', { title: v.title })} />}

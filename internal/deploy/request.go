@@ -1,0 +1,316 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// Verb is how a release comes to a stage.
+type Verb string
+
+// The verbs.
+const (
+	Deployed   Verb = "deploy"   // a commit, through the pipeline, to the first stage
+	Promoted   Verb = "promote"  // what the stage before serves
+	RolledBack Verb = "rollback" // what the stage served before
+	Redeployed Verb = "redeploy" // what the stage serves, with the variables that it has now
+)
+
+// Moves reports whether the verb takes a release that is there already.
+func (v Verb) Moves() bool { return v == Promoted || v == RolledBack || v == Redeployed }
+
+// Person is somebody who asks for something. Name and address go into the table beside the ledger and nowhere else.
+type Person struct {
+	Name string `json:"name,omitempty"`
+	Mail string `json:"mail,omitempty"`
+}
+
+// Request asks for a deploy: the pipeline on a commit, then a rollout of what it makes.
+type Request struct {
+	Dir   string `json:"dir"`             // folder of lotse.yaml
+	Rev   string `json:"rev,omitempty"`   // a commit in git's words; empty: HEAD of a clean work tree
+	Stage string `json:"stage,omitempty"` // empty: the first of the file, which is the only one that takes commits
+	Again bool   `json:"again,omitempty"` // also when the stage serves exactly this
+	By    Person `json:"by,omitzero"`     // empty: the commit's author
+}
+
+// Move asks for a release that is there already: to promote it, or to roll back to it.
+type Move struct {
+	App   string `json:"app,omitempty"` // empty: the only one
+	Stage string `json:"stage"`
+	To    string `json:"to,omitempty"` // rollback: the rollout or the first digits of the release to go back to; empty: the release before
+	Again bool   `json:"again,omitempty"`
+	By    Person `json:"by,omitzero"`
+}
+
+// Deploy begins a deploy and returns its rollout's id at once; Follow tells how it goes. ErrBusy while another rollout of
+// the stage is on its way, unless that one is only being watched. ErrRefused for a stage that is not the first.
+func (c *Controller) Deploy(ctx context.Context, q Request) (string, error) {
+	w := c.newWalk(rolloutID())
+	w.Verb, w.Again = Deployed, q.Again
+	var err error
+	if w.commit, err = c.Builder.Resolve(ctx, q.Dir, q.Rev); err != nil {
+		return "", err
+	}
+	if q.By == (Person{}) {
+		q.By = Person{w.commit.Name, w.commit.Mail}
+	}
+	if w.Place, err = c.Places.Place(ctx, w.commit.Tree); err != nil {
+		return "", err
+	}
+	file, err := c.Builder.File(ctx, w.commit, "lotse.yaml")
+	if err != nil {
+		return "", Hint(err, "Lotse reads lotse.yaml from the commit; add it and commit")
+	}
+	if err := c.equip(ctx, w, file, q.Stage); err != nil {
+		return "", err
+	}
+	if first := w.app.Stages[0].Name; w.Stage.Stage != first {
+		return "", Hint(fmt.Errorf("%w: a commit goes to %s; %s takes what the stage before it serves", ErrRefused, first, w.Stage.Stage),
+			fmt.Sprintf("`lotse promote %s`", w.Stage.Stage))
+	}
+	if w.Watches, err = c.watchOf(ctx, w); err != nil {
+		return "", err
+	}
+	return c.request(ctx, w, q.By)
+}
+
+// Promote begins a rollout of what the stage before serves. Errors are those of Deploy; ErrRefused where the stage before serves
+// nothing, or there is none.
+func (c *Controller) Promote(ctx context.Context, q Move) (string, error) {
+	rollouts, err := c.rolloutsOf(ctx, q)
+	if err != nil {
+		return "", err
+	}
+	app, err := c.newest(ctx, rollouts)
+	if err != nil {
+		return "", err
+	}
+	if _, err := app.stage(q.Stage); err != nil || q.Stage == "" {
+		return "", errors.Join(err, app.stageMissing(q.Stage))
+	}
+	i := slices.IndexFunc(app.Stages, func(s Stage) bool { return s.Name == q.Stage })
+	if i == 0 {
+		return "", Hint(fmt.Errorf("%w: %s is the first stage", ErrRefused, q.Stage), "`lotse deploy` brings a commit there")
+	}
+	from, ok := lastSettled(rollouts, app.Stages[i-1].Name)
+	if !ok {
+		hint := "`lotse promote " + app.Stages[i-1].Name + "` first"
+		if i == 1 {
+			hint = "`lotse deploy` first"
+		}
+		return "", Hint(fmt.Errorf("%w: %s serves nothing that could go on to %s", ErrRefused, app.Stages[i-1].Name, q.Stage), hint)
+	}
+	return c.move(ctx, Promoted, from, q)
+}
+
+// Rollback begins a rollout of what the stage served before: going back twice goes back further. ErrRefused where there is nothing
+// to go back to.
+func (c *Controller) Rollback(ctx context.Context, q Move) (string, error) {
+	rollouts, err := c.rolloutsOf(ctx, q)
+	if err != nil {
+		return "", err
+	}
+	road := roadOf(rollouts, q.Stage)
+	if len(road) == 0 {
+		return "", Hint(fmt.Errorf("%w: %s/%s serves nothing", ErrRefused, rollouts[0].Stage.App, q.Stage), "`lotse status` shows the stages")
+	}
+	i := len(road) - 2
+	if q.To != "" {
+		i = indexOf(road, releaseNamed(rollouts, q.To))
+	}
+	switch {
+	case q.To != "" && i == len(road)-1:
+		return "", Hint(fmt.Errorf("%w: %s is what %s serves", ErrRefused, q.To, q.Stage), "`lotse history --stage "+q.Stage+"` lists what it served before")
+	case i < 0 && q.To != "":
+		return "", Hint(fmt.Errorf("%w: %s has not served %s", ErrNotFound, q.Stage, q.To), "`lotse history --stage "+q.Stage+"` lists what it did")
+	case i < 0:
+		return "", Hint(fmt.Errorf("%w: %s has served nothing before release %s", ErrRefused, q.Stage, road[0].Release.Short()),
+			"deploy or promote what is to be there")
+	}
+	return c.move(ctx, RolledBack, road[i], q)
+}
+
+// Redeploy begins a rollout of what the stage serves, with the variables and secrets that it has now.
+func (c *Controller) Redeploy(ctx context.Context, q Move) (string, error) {
+	rollouts, err := c.rolloutsOf(ctx, q)
+	if err != nil {
+		return "", err
+	}
+	now, ok := lastSettled(rollouts, q.Stage)
+	if !ok {
+		return "", Hint(fmt.Errorf("%w: %s/%s serves nothing", ErrRefused, rollouts[0].Stage.App, q.Stage), "`lotse status` shows the stages")
+	}
+	q.Again = true
+	return c.move(ctx, Redeployed, now, q)
+}
+
+// releaseNamed is the release that somebody means who writes the id of a rollout or the first digits of a release.
+func releaseNamed(rollouts []Rollout, id string) Digest {
+	for _, r := range slices.Backward(rollouts) {
+		_, hex, _ := strings.Cut(string(r.Release), ":")
+		if r.ID == id || len(id) >= 6 && strings.HasPrefix(hex, strings.TrimPrefix(id, "sha256:")) {
+			return r.Release
+		}
+	}
+	return ""
+}
+
+func indexOf(road []Rollout, release Digest) int {
+	return slices.IndexFunc(road, func(r Rollout) bool { return r.Release == release })
+}
+
+// move begins a rollout of a release that was settled somewhere.
+func (c *Controller) move(ctx context.Context, verb Verb, from Rollout, q Move) (string, error) {
+	w := c.newWalk(rolloutID())
+	w.Verb, w.Again, w.From = verb, q.Again, from.ID
+	w.Commit, w.Place, w.Origin, w.Release = from.Commit, from.Place, from.Origin, from.Release
+	w.Stage = StageRef{from.Stage.App, q.Stage}
+	if err := c.reequip(ctx, w); err != nil {
+		return "", err
+	}
+	if q.By == (Person{}) {
+		q.By = Person{w.commit.Name, w.commit.Mail}
+	}
+	return c.request(ctx, w, q.By)
+}
+
+// request writes down what was asked for, and begins it. Whatever can be known before is asked before.
+func (c *Controller) request(ctx context.Context, w *walk, by Person) (id string, err error) {
+	if err := w.app.Missing(w.stage, w.settings); err != nil {
+		return "", err
+	}
+	if err := c.addressTaken(ctx, w); err != nil {
+		return "", err
+	}
+	if w.Actor, err = c.Ledger.Person(ctx, by.Name, by.Mail); err != nil {
+		return "", err
+	}
+	if err := c.enter(w, false); err != nil {
+		return "", err
+	}
+	request := requestedData{Verb: w.Verb, From: w.From, Release: w.Release, Commit: w.commit.ID, Place: w.Place, Again: w.Again,
+		Trigger: w.Trigger, Origin: w.Origin, Watches: w.Watches,
+		Version: w.settings.Version, URL: c.Address(w.stage), Hosts: w.stage.hosts(), Warm: w.stage.Warm, Drain: w.app.drain(w.stage)}
+	for _, s := range w.app.Stages {
+		request.Road = append(request.Road, Stop{s.Name, c.Address(s)})
+	}
+	if err := w.write(ctx, Event{Kind: KindRequested, Data: data(request)}); err != nil {
+		c.leave(w)
+		return "", err
+	}
+	c.begin(w)
+	c.pushes.look()
+	return w.ID, nil
+}
+
+// hosts are the host names of a stage's URL and of its redirects.
+func (s Stage) hosts() (hosts []string) {
+	for _, address := range append([]string{s.URL}, s.Redirects...) {
+		if u, err := url.Parse(address); err == nil {
+			hosts = append(hosts, u.Hostname())
+		}
+	}
+	return hosts
+}
+
+// addressTaken refuses a stage whose address another app's stage has, or another stage of this one.
+func (c *Controller) addressTaken(ctx context.Context, w *walk) error {
+	rollouts, err := c.rollouts(ctx, EventQuery{})
+	if err != nil {
+		return err
+	}
+	for _, r := range slices.Concat(settledOf(rollouts), notEnded(rollouts)) {
+		if r.Stage == w.Stage {
+			continue
+		}
+		for _, host := range w.stage.hosts() {
+			if slices.Contains(r.Hosts, host) {
+				return Hint(fmt.Errorf("%w: %s is the address of %s already", ErrBadInput, host, r.Stage), "give every stage of every app a host of its own")
+			}
+		}
+	}
+	return nil
+}
+
+func notEnded(rollouts []Rollout) (going []Rollout) {
+	for _, r := range rollouts {
+		if !r.Outcome.Ended() {
+			going = append(going, r)
+		}
+	}
+	return going
+}
+
+// rolloutsOf returns the rollouts of the app that is meant; there is at least one.
+func (c *Controller) rolloutsOf(ctx context.Context, q Move) ([]Rollout, error) {
+	rollouts, err := c.rollouts(ctx, EventQuery{App: q.App})
+	if err != nil {
+		return nil, err
+	}
+	var apps []string
+	for _, r := range rollouts {
+		if !slices.Contains(apps, r.Stage.App) {
+			apps = append(apps, r.Stage.App)
+		}
+	}
+	switch {
+	case len(apps) > 1:
+		return nil, Hint(fmt.Errorf("%w: there are several apps", ErrBadInput), "name one with --app: "+strings.Join(apps, ", "))
+	case len(apps) == 0 && q.App != "":
+		return nil, Hint(fmt.Errorf("%w: %s was never deployed", ErrRefused, q.App), "`lotse deploy` brings a commit to the first stage")
+	case len(apps) == 0:
+		return nil, Hint(fmt.Errorf("%w: nothing was deployed yet", ErrRefused), "`lotse deploy` brings a commit to the first stage")
+	}
+	return rollouts, nil
+}
+
+// newest reads the app as the last release that settled anywhere describes it.
+func (c *Controller) newest(ctx context.Context, rollouts []Rollout) (App, error) {
+	i := len(rollouts) - 1
+	for i >= 0 && rollouts[i].Outcome != Settled {
+		i--
+	}
+	if i < 0 {
+		return App{}, Hint(fmt.Errorf("%w: no release of %s serves anywhere", ErrRefused, rollouts[0].Stage.App), "`lotse deploy` brings a commit to the first stage")
+	}
+	w := c.newWalk(rollouts[i].ID)
+	w.Rollout = rollouts[i]
+	file, err := c.file(ctx, w)
+	if err != nil {
+		return App{}, err
+	}
+	return c.Read("lotse.yaml", file)
+}
+
+func lastSettled(rollouts []Rollout, stage string) (Rollout, bool) {
+	for _, r := range slices.Backward(rollouts) {
+		if r.Stage.Stage == stage && r.Outcome == Settled {
+			return r, true
+		}
+	}
+	return Rollout{}, false
+}
+
+// roadOf is the way on which a stage came to what it serves, the last at its end. Going back takes away what it went back over, so that
+// the next rollback goes further back, and never to what was left.
+func roadOf(rollouts []Rollout, stage string) (road []Rollout) {
+	for _, r := range rollouts {
+		if r.Stage.Stage != stage || r.Outcome != Settled {
+			continue
+		}
+		i := indexOf(road, r.Release)
+		switch {
+		case r.Verb == RolledBack && i >= 0:
+			road = road[:i]
+		case len(road) > 0 && road[len(road)-1].Release == r.Release:
+			road = road[:len(road)-1] // the same again
+		}
+		road = append(road, r)
+	}
+	return road
+}
