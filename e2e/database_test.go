@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/user"
@@ -62,7 +63,7 @@ func TestDatabaseOutlivesEverything(t *testing.T) {
 			return false
 		}
 		answer.Body.Close()
-		return answer.StatusCode == 200
+		return answer.StatusCode == http.StatusOK
 	})
 	if got := m.sql("dev", "SELECT name FROM places"); got != "Hamburg" {
 		t.Errorf("after everything was killed the table holds %q", got)

@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ func TestPush(t *testing.T) {
 	if got := len(m.pushedRollouts()); got != 0 {
 		t.Fatalf("%d rollouts of what was there already", got)
 	}
-	t.Logf("the watching costs %s of processor time in 10 s", m.costOf(10*time.Second))
+	t.Logf("the controller, which watches, takes %s of processor time in 10 s", m.costOf(10*time.Second))
 
 	begun := time.Now()
 	m.pushed(repo, "second\n")
@@ -139,7 +140,7 @@ func (m *machine) cpu() time.Duration {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	fields := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+2:]))
+	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+2:]))
 	ticks := 0
 	for _, f := range fields[11:15] {
 		n, err := strconv.Atoi(f)

@@ -188,7 +188,7 @@ func TestEveryCapabilityIsNeeded(t *testing.T) {
 	}
 	needsRoot(t, "that every capability of the unit is needed")
 	probe := machineIn(t, folder(t))
-	for _, c := range strings.Fields(setting(probe.must(probe.work, "install", "--print"), "CapabilityBoundingSet")) {
+	for c := range strings.FieldsSeq(setting(probe.must(probe.work, "install", "--print"), "CapabilityBoundingSet")) {
 		t.Run(c, func(t *testing.T) {
 			m := sandboxed(t, c)
 			why := m.fails()

@@ -63,7 +63,7 @@ func (f *fakeSystemd) again(user bool) {
 		make:       func() error { return nil }}
 	if user {
 		tool = append(tool, "--user")
-		f.binary, f.file = "/home/u/.local/bin/lotse", "/home/u/.config/systemd/user/lotse.service"
+		f.binary, f.file = "/home/somebody/.local/bin/lotse", "/home/somebody/.config/systemd/user/lotse.service"
 	}
 	f.unit = unit{user: user, binary: f.binary, state: "/var/lib/lotse", path: "/usr/bin:/bin"}
 	f.systemctl = func(ctx context.Context, args ...string) error { return run(ctx, append(slices.Clone(tool), args...)) }
@@ -273,8 +273,8 @@ func TestInstallForAUser(t *testing.T) {
 	if len(said.Notes) != 1 || !strings.Contains(said.Notes[0], "loginctl enable-linger") {
 		t.Errorf("%q", said.Notes)
 	}
-	text := f.read("/home/u/.config/systemd/user/lotse.service")
-	if !strings.Contains(text, "ExecStart=/home/u/.local/bin/lotse serve --state /var/lib/lotse --https 8443 --http 8080\n") || !strings.Contains(text, "WantedBy=default.target") {
+	text := f.read("/home/somebody/.config/systemd/user/lotse.service")
+	if !strings.Contains(text, "ExecStart=/home/somebody/.local/bin/lotse serve --state /var/lib/lotse --https 8443 --http 8080\n") || !strings.Contains(text, "WantedBy=default.target") {
 		t.Errorf("the unit:\n%s", text)
 	}
 }

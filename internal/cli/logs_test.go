@@ -7,8 +7,8 @@ import (
 
 func TestSinceWhen(t *testing.T) {
 	now := time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)
-	local := func(y int, m time.Month, d, h, min int) time.Time {
-		return time.Date(y, m, d, h, min, 0, 0, time.Local)
+	local := func(y int, m time.Month, d, h, minute int) time.Time {
+		return time.Date(y, m, d, h, minute, 0, 0, time.Local)
 	}
 	for given, want := range map[string]time.Time{
 		"":                     {},

@@ -72,7 +72,7 @@ func (s *session) outline(at where) (Outline, error) {
 	case at.app != "" && at.app != o.App:
 		return Outline{App: at.app}, nil
 	case err != nil && unneeded:
-		return Outline{App: at.app}, nil //nolint:nilerr // what is meant is said without the file
+		return Outline{App: at.app}, nil // what is meant is said without the file
 	case errors.Is(err, deploy.ErrNotFound):
 		return o, &failure{Code: "bad-input", Message: "which app is meant: there is no lotse.yaml in this folder", Hint: "run it in the folder of the app, or name both: --app APP --stage STAGE"}
 	}

@@ -70,7 +70,7 @@ type access string
 
 func (a *access) set(n *yaml.Node) (expected, hint string) {
 	if n.Value != "open" && n.Value != "private" {
-		return "open or private", ""
+		return "open or private", "without it, prod and production are open, and every other stage is private"
 	}
 	*a = access(n.Value)
 	return "", ""

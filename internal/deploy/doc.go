@@ -4,8 +4,9 @@
 // # The story
 //
 // A rollout walks this table from the top; each step has do, done? and undo. At any miss the steps that were begun are undone
-// from the bottom. A promotion and a rollback take the same road with a release that is there already. The walk is the same whether it is fresh or taken up again after a crash: what is already true is passed
-// over, everything else is idempotent and done again.
+// from the bottom. The walk is the same whether it is fresh or taken up again after a crash: what is already true is passed
+// over, everything else is idempotent and done again. A promotion, a rollback and a redeploy take the same road with a release
+// that is there already. A deploy is asked for by a person, or by a push that is watched for (push.go).
 //
 //	step      do                                              passed over when              undo
 //	------    ---------------------------------------------   ---------------------------   ---------------------

@@ -114,7 +114,7 @@ type Watching struct {
 // Problem says why there can be no branch of this name, by the rules of git-check-ref-format(1); "" when there can.
 func (p Push) Problem() string {
 	b := p.Branch
-	for _, part := range strings.Split(b, "/") {
+	for part := range strings.SplitSeq(b, "/") {
 		if part == "" || strings.HasPrefix(part, ".") || strings.HasSuffix(part, ".lock") {
 			return "must be the name of a branch"
 		}
@@ -222,7 +222,7 @@ func (s *pushState) decided(d PushDecision) {
 	}
 	here := &Watch{Repository: d.Repository, Branch: d.Branch}
 	s.watch, s.known, s.seen, s.open, s.refused = d.Watches, d.Watches.follows(here), d.Commit, nil, ""
-	switch d.Decision {
+	switch d.Decision { //nolint:exhaustive // overtaken is seen to above, and an end leaves nothing to follow
 	case PushDeploy:
 		s.earlier, s.base = s.base, d.Commit
 		if s.commit != d.Commit { // else somebody has deployed it by hand at the same time
@@ -279,12 +279,12 @@ func (c *Controller) pushState(ctx context.Context, ref StageRef) (pushState, er
 }
 
 // skips are what a commit's message says where nothing is to happen; the second and third are GitHub's.
-var skips = [...]string{"[skip deploy]", "[skip ci]", "[ci skip]"}
+func skips() []string { return []string{"[skip deploy]", "[skip ci]", "[ci skip]"} }
 
 // skipped says why a commit is not deployed though it could be; "" when it is.
 func (s Source) skipped(changes Changes, dir string) string {
 	message := strings.ToLower(changes.Message)
-	for _, skip := range skips {
+	for _, skip := range skips() {
 		if strings.Contains(message, skip) {
 			return "its message says " + skip
 		}

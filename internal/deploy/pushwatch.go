@@ -220,7 +220,7 @@ func (w *watcher) pause(err error) time.Duration {
 	}
 	pause = min(pause, most)
 	if !w.origin.Local {
-		pause += time.Duration((2*rand.Float64() - 1) * remoteSpread * float64(pause))
+		pause += time.Duration((2*rand.Float64() - 1) * remoteSpread * float64(pause)) //nolint:gosec // it spreads requests, it guards nothing
 	}
 	w.next = time.Now().Add(pause)
 	return pause

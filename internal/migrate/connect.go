@@ -108,7 +108,7 @@ func is[T error](err error) bool {
 }
 
 func refused(told *pgconn.PgError) error {
-	cause := ""
+	var cause string
 	switch told.Code {
 	case "28P01", "28000":
 		cause = "it refuses the user, the password, or a connection from here"

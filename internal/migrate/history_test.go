@@ -30,7 +30,7 @@ func TestHistories(t *testing.T) {
 		t.Run(tool, func(t *testing.T) {
 			dsn := database(t)
 			conn := dial(t, dsn.Reveal())
-			for _, sql := range strings.Split("create table a ();create table b ();"+has, ";") {
+			for sql := range strings.SplitSeq("create table a ();create table b ();"+has, ";") {
 				execute(t, conn, sql)
 			}
 			got := migrate(t, dsn, files)

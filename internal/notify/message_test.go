@@ -24,7 +24,7 @@ func failing() story {
 	inner, _ := json.Marshal(planted)
 	tail := []string{"  plain " + planted, "  base64 " + base64.StdEncoding.EncodeToString([]byte("user:"+planted)), "  url " + url.QueryEscape(planted),
 		"  json " + string(inner), "  colour s3cr3t \x1b[31m\"value\"/with+signs=", "  hidden s3cr3t \"va\u200blue\"/with+signs=",
-		"  by Ada Lovelace <ada@example.org>", "  Error: connect ECONNREFUSED 192.0.2.7:5432 and 2001:db8::7", "  at /home/ada/shop/web/a.ts:1:2",
+		"  by Ada Lovelace <ada@example.org>", "  Error: connect ECONNREFUSED 192.0.2.7:5432 and 2001:db8::7", "  at /home/somebody/shop/web/a.ts:1:2",
 		"  ``` <@everyone> <!channel> &lt; <https://evil.example|here> @everyone", "  FAIL src/app.test.ts > adds"}
 	began := time.Date(2026, 11, 5, 12, 0, 0, 0, time.UTC)
 	r := deploy.Rollout{ID: "k3v7q2xa", Stage: deploy.StageRef{App: "shop", Stage: "dev"}, Verb: deploy.Deployed, Commit: "1a2b3c4d5e6f7081", Actor: "p-ada",

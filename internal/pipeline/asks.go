@@ -180,14 +180,15 @@ func (a *asking) add(text []byte) {
 		return
 	}
 	var plain string
-	if json.Unmarshal(slices.Concat([]byte{'"'}, bytes.ReplaceAll(bytes.ReplaceAll(text, []byte(`\'`), []byte(`'`)), []byte("\\`"), []byte("`")), []byte{'"'}), &plain) == nil {
+	quoted := `"` + strings.NewReplacer(`\'`, `'`, "\\`", "`").Replace(string(text)) + `"`
+	if json.Unmarshal([]byte(quoted), &plain) == nil {
 		a.texts[hashed(plain)] = true
 	}
 }
 
 func hashed(text string) uint64 {
 	h := fnv.New64a()
-	io.WriteString(h, text)
+	_, _ = io.WriteString(h, text) // never fails
 	return h.Sum64()
 }
 
@@ -207,13 +208,13 @@ func (a asks) has(text string) bool {
 	return false
 }
 
-// comparable values are written without quotes, too, and compared in more ways than can be found.
-var comparable = regexp.MustCompile(`^(?:true|false|null|undefined|NaN|[-+]?(?:Infinity|0[xob][0-9A-Fa-f]+|[0-9][0-9_]*\.?[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+))$`)
+// loose values are written without quotes, too, and compared in more ways than can be found.
+var loose = regexp.MustCompile(`^(?:true|false|null|undefined|NaN|[-+]?(?:Infinity|0[xob][0-9A-Fa-f]+|[0-9][0-9_]*\.?[0-9]*(?:[eE][-+]?[0-9]+)?|\.[0-9]+))$`)
 
 // decides says why a value may decide what is built, where no placeholder does; "" where it does not.
 func (a asks) decides(name, value string) string {
 	switch {
-	case comparable.MatchString(value):
+	case loose.MatchString(value):
 		return name + " is a number, or true or false here, which programs compare with in many ways"
 	case len(value) > longestAsked:
 		return fmt.Sprintf("%s is longer than %d bytes here", name, longestAsked)

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/tdewolff/parse/v2/js"
@@ -44,7 +45,7 @@ func (e *empties) Enter(n js.INode) js.IVisitor {
 	case *js.CaseClause:
 		e.list(n.List)
 	case *js.LiteralExpr:
-		if n.TokenType == js.StringToken && len(n.Data) > 1 && !strings.ContainsAny(string(n.Data[1:len(n.Data)-1]), "\\`$") {
+		if n.TokenType == js.StringToken && len(n.Data) > 1 && !bytes.ContainsAny(n.Data[1:len(n.Data)-1], "\\`$") {
 			n.Data = []byte("`" + string(n.Data[1:len(n.Data)-1]) + "`")
 		}
 	case *js.BindingElement:
@@ -62,8 +63,7 @@ func (e *empties) Enter(n js.INode) js.IVisitor {
 			e.write(n.X)
 		}
 	case *js.UnaryExpr:
-		switch n.Op {
-		case js.PreIncrToken, js.PreDecrToken, js.PostIncrToken, js.PostDecrToken:
+		if n.Op == js.PreIncrToken || n.Op == js.PreDecrToken || n.Op == js.PostIncrToken || n.Op == js.PostDecrToken {
 			e.write(n.X)
 		}
 	case *js.ForInStmt:

@@ -208,8 +208,8 @@ func (f *filling) useSums() error {
 		file.new = apply(file.new, find.edits(file.new, func(_ int, s string) string {
 			other := f.files[paths[s]]
 			failed = errors.Join(failed, visit(other))
-			old, new := sums(other.old), sums(other.new)
-			return new[slices.Index(old[:], s)]
+			was, is := sums(other.old), sums(other.new)
+			return is[slices.Index(was[:], s)]
 		}))
 		file.busy, file.done = false, true
 		return failed

@@ -37,7 +37,7 @@ func (p *Pipeline) Fit(ctx context.Context, id string, app deploy.App, c deploy.
 }
 
 func (p *Pipeline) fit(ctx context.Context, run *run, r deploy.Release, public []deploy.Setting) (deploy.Release, error) {
-	value, err := p.publicValues(run, r, public)
+	value, err := publicValues(r, public)
 	if err != nil {
 		return deploy.Release{}, err
 	}
@@ -76,7 +76,7 @@ func (p *Pipeline) fit(ctx context.Context, run *run, r deploy.Release, public [
 }
 
 // publicValues checks that there is a value for every public variable, and none for another.
-func (p *Pipeline) publicValues(run *run, r deploy.Release, public []deploy.Setting) (map[string]string, error) {
+func publicValues(r deploy.Release, public []deploy.Setting) (map[string]string, error) {
 	wanted, value := map[string]bool{}, map[string]string{}
 	for _, v := range r.Manifest.Public {
 		wanted[v.Name] = true

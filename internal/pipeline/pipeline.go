@@ -26,6 +26,14 @@
 //   - where it is anything else (node server.js, npm start): the whole commit below lotse.yaml and everything that steps make,
 //     as in the checkout after the build, without what steps wrote elsewhere.
 //
+// And always: lotse.yaml, and the migrations of every stage, so that a rollout needs neither repository nor work tree.
+//
+// # Public values
+//
+// A step with public variables is run with placeholders, and what comes of other placeholders and of none is compared (prove.go,
+// compare.go). Where all is the same, values are put in their place (fill.go, place.go); else, and where the sources may compare
+// with a value (asks.go), the step is run again with the values of the stage (fit.go).
+//
 // # After a crash
 //
 // A killed run leaves a checkout that no lock holds any more, files aside in the depot, and processes that process.Sweep

@@ -184,7 +184,7 @@ func (f *filler) page(data []byte) ([]edit, error) {
 			all = append(all, e)
 		}
 		at += len(raw)
-		switch kind {
+		switch kind { //nolint:exhaustive // what is between tags changes nothing
 		case nethtml.StartTagToken:
 			inside = z.Token()
 		case nethtml.EndTagToken:

@@ -35,6 +35,7 @@ func placeholder(name string, as guise) string {
 			word[i] = '0' + sum[i]%10
 		}
 		return "7" + string(word)
+	case asNothing:
 	}
 	return ""
 }

@@ -109,8 +109,8 @@ func TestValuesAreFilledIn(t *testing.T) {
 	if e := b.last["site"]; e.State != deploy.StepCached || e.Cause != "VITE_URL and VITE_URL_V2 filled in" {
 		t.Errorf("evidence %+v", e)
 	}
-	real := bundled("VITE_URL=https://api.shop.example VITE_URL_V2=https://api.shop.example/v2; " + script)
-	if diff := cmp.Diff(b.program(b.must(real)), b.program(fitted)); diff != "" {
+	built := bundled("VITE_URL=https://api.shop.example VITE_URL_V2=https://api.shop.example/v2; " + script)
+	if diff := cmp.Diff(b.program(b.must(built)), b.program(fitted)); diff != "" {
 		t.Error(diff)
 	}
 	for name, content := range b.content(fitted) {
@@ -193,8 +193,8 @@ func TestWhatDecidesIsBuiltForEveryStage(t *testing.T) {
 			if e := b.last["site"]; e.State != deploy.StepDone || e.Cause != test.why+": built for this stage" {
 				t.Errorf("evidence %+v", e)
 			}
-			real := b.must(bundled("VITE_X='https://X.example/a b' VITE_Y=y; " + test.script + `; LAZY="y('$VITE_Y')"`))
-			if diff := cmp.Diff(b.content(real), b.content(fitted)); diff != "" {
+			built := b.must(bundled("VITE_X='https://X.example/a b' VITE_Y=y; " + test.script + `; LAZY="y('$VITE_Y')"`))
+			if diff := cmp.Diff(b.content(built), b.content(fitted)); diff != "" {
 				t.Error(diff)
 			}
 		})

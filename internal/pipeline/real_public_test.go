@@ -2,6 +2,7 @@ package pipeline_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,12 +61,12 @@ func viteApp(folder, set string, public ...string) deploy.App {
 func (b *bench) says(rel deploy.Release) string {
 	b.t.Helper()
 	dir := b.t.TempDir()
-	main := ""
+	main, entry := "", regexp.MustCompile(`/(index|main)-[\w-]{8}\.js$`)
 	for name, content := range b.content(rel) {
 		p := filepath.Join(dir, name)
 		os.MkdirAll(filepath.Dir(p), 0o755)
 		os.WriteFile(p, []byte(content), 0o644)
-		if ok, _ := regexp.MatchString(`/(index|main)-[\w-]{8}\.js$`, name); ok {
+		if entry.MatchString(name) {
 			main = p
 		}
 	}
@@ -88,9 +89,7 @@ func TestPublicValuesOfRealVite(t *testing.T) {
 		t.Run("vite "+vite, func(t *testing.T) {
 			b := newBench(t)
 			files := map[string]string{"package.json": vitePackage(vite), "vite.config.js": "export default { build: { modulePreload: { polyfill: false } } }\n"}
-			for name, content := range viteFiles {
-				files[name] = content
-			}
+			maps.Copy(files, viteFiles)
 			b.repo.commit(files)
 			b.filledByVite("filled")
 			b.comparedByVite()
@@ -131,8 +130,8 @@ func (b *bench) filledByVite(folder string) {
 	if got := b.last["site"].Cause; !strings.HasSuffix(got, "filled in") {
 		t.Errorf("%s was not filled in: %s", folder, got)
 	}
-	real := b.tryVite(viteApp(folder, "export VITE_URL="+quotedForShell(url)+" VITE_NAME="+quotedForShell(shop)+" VITE_NOTE="+quotedForShell(note)+"; "))
-	if diff := cmp.Diff(b.says(real), b.says(fitted)); diff != "" {
+	built := b.tryVite(viteApp(folder, "export VITE_URL="+quotedForShell(url)+" VITE_NAME="+quotedForShell(shop)+" VITE_NOTE="+quotedForShell(note)+"; "))
+	if diff := cmp.Diff(b.says(built), b.says(fitted)); diff != "" {
 		t.Errorf("%s: %s", folder, diff)
 	}
 	b.looksUp(fitted)

@@ -179,7 +179,7 @@ func (s *Sources) makeCopy(ctx context.Context, at, head string) error {
 // asksWho is what git says to whom it cannot ask for a name.
 const asksWho = "could not read username"
 
-const wantsToken = "it asks who we are"
+const wantsToken = "it asks who we are" //nolint:gosec // a sentence, no token
 
 // troubles are what git says of a remote repository, and what a person makes of it.
 var troubles = []struct{ said, why, hint string }{

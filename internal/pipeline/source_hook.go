@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -25,7 +26,7 @@ func InstallHook(ctx context.Context, dir string, command []string) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	line := hookLine(append(command[:len(command):len(command)], repo))
+	line := hookLine(append(slices.Clip(command), repo))
 	for _, at := range hooks {
 		is, err := ours(at)
 		if err != nil {

@@ -21,7 +21,7 @@ func TestScrub(t *testing.T) {
 		"ip-192-0-2-1.internal, 02:42:ac:11:00:02":                     "[address].internal, [address]",
 		"call +49 (30) 901820-12, 0049 30 9018201, 030/90182":          "call [number], [number], [number]",
 		"(415) 555-0100":                                               "[number]",
-		"/home/ada/shop/web /Users/Ada/x C:\\Users\\Ada\\y":            "/home/[name]/shop/web /Users/[name]/x C:\\Users\\[name]\\y",
+		"/home/somebody/shop/web /Users/Ada/x C:\\Users\\Ada\\y":       "/home/[name]/shop/web /Users/[name]/x C:\\Users\\[name]\\y",
 		"postgres://app:pa55@db.example.org/shop":                      "postgres://[token]@db.example.org/shop",
 		"PASSWORD=hunter2hunter \"api_key\": \"abcdef123\"":            "PASSWORD=[token] \"api_key\": \"[token]\"",
 		"Authorization: Bearer abcdefgh12345678":                       "Authorization: [token] [token]",

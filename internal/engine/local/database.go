@@ -250,7 +250,7 @@ func (e *Engine) tendDatabase(ctx context.Context) {
 		case now.After(again):
 			gave, err := e.openDatabase(ctx, db)
 			if gave || err != nil { // else somebody was opening it just then
-				e.told(ctx, err, "the database has lost its keeper and was given another")
+				e.told(ctx, err, "it had lost its keeper and was given another")
 			}
 			pause = min(max(2*pause, time.Second), pauseMost)
 			again = time.Now().Add(pause)
@@ -271,7 +271,7 @@ func (e *Engine) renew(ctx context.Context, db deploy.Database) {
 		renewed, err = c.Renew(ctx)
 	}
 	if renewed || err != nil {
-		e.told(ctx, err, "the database has a new certificate")
+		e.told(ctx, err, "it has a new certificate")
 	}
 }
 
@@ -281,7 +281,7 @@ func (e *Engine) told(ctx context.Context, err error, done string) {
 	case err != nil:
 		e.Log.Error("the database needs somebody", "app", e.App, "stage", e.Stage, "err", e.failed("database", err), "hint", deploy.HintOf(err))
 	default:
-		e.Log.Warn(done, "app", e.App, "stage", e.Stage)
+		e.Log.Warn("the database was mended", "app", e.App, "stage", e.Stage, "done", done)
 	}
 }
 
