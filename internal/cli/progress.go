@@ -148,9 +148,9 @@ func (p *progress) pipeline(now time.Time) []row {
 				r.stand, r.took = skipped, 0 // its end was never written down
 			}
 		case deploy.StepDone:
-			r.stand = done
+			r.stand, r.note = done, cleanLine(e.Cause)
 		case deploy.StepCached:
-			r.stand, r.took = cached, 0
+			r.stand, r.took, r.note = cached, 0, cleanLine(e.Cause)
 		case deploy.StepFailed:
 			r.stand, r.note = missed, howEnded(e)
 		case deploy.StepSkipped:

@@ -31,7 +31,13 @@ func fill(ctx context.Context, w *walk) error {
 	if err := w.fit(ctx, w.reportStep); err != nil {
 		return err
 	}
-	w.prove(Evidence{Probe: "public values", Figure: fmt.Sprintf("%s, in %s", strings.Join(w.app.public(), ", "), since(begun))})
+	how := "filled in"
+	for _, p := range w.release.Manifest.Public {
+		if p.Why != "" {
+			how = "built for this stage: " + p.Why
+		}
+	}
+	w.prove(Evidence{Probe: "public values", Figure: fmt.Sprintf("%s %s, in %s", strings.Join(w.app.public(), ", "), how, since(begun))})
 	return nil
 }
 
