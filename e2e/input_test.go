@@ -153,6 +153,17 @@ func TestBadInput(t *testing.T) {
 		{name: "no lotse.yaml", files: map[string]string{"index.html": "bad\n"}, code: 5, says: []string{"has no file lotse.yaml", "add it and commit"}},
 		{name: "an unknown stage", files: site("bad\n"), args: []string{"--stage", "prod"}, code: 5, says: []string{`page has no stage "prod"`, "→ stages are: dev"}},
 		{name: "an unknown commit", files: site("bad\n"), args: []string{"--rev", "v9"}, code: 2, says: []string{`the repository has no commit "v9"`, "→ run `git fetch`"}},
+		{name: "a secret that is missing", files: inFile("secrets: [STRIPE_KEY, MAP_KEY]\n" + siteFile(copyPage, noWaiting)), code: 1,
+			says: []string{"page/dev lacks", "STRIPE_KEY (secrets names it)", "→ `lotse secrets set --stage dev STRIPE_KEY MAP_KEY`"}},
+		{name: "a tracked .env", files: map[string]string{"lotse.yaml": siteFile(copyPage, "env_file: .env, "+noWaiting), "index.html": "bad\n", ".env": "KEY=hunter2hunter2\n"},
+			code: 2, spoil: func(dir string) { _ = os.Chmod(filepath.Join(dir, ".env"), 0o600) }, says: []string{".env", "git rm --cached"}},
+		{name: "a submodule", files: map[string]string{"lotse.yaml": siteFile(copyPage, noWaiting), "index.html": "bad\n",
+			".gitmodules": "[submodule \"lib\"]\n\tpath = lib\n\turl = https://git.example.org/lib.git\n"}, code: 2,
+			spoil: func(dir string) {
+				m.git(dir, "update-index", "--add", "--cacheinfo", "160000,"+strings.Repeat("1", 40)+",lib")
+				m.git(dir, "commit", "-q", "-m", "a submodule")
+				_ = os.Mkdir(filepath.Join(dir, "lib"), 0o755)
+			}, says: []string{"submodule", "lib"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := m.in(t)
@@ -168,6 +179,13 @@ func TestBadInput(t *testing.T) {
 			m.atRest()
 		})
 	}
+	t.Run("a secret on the command line", func(t *testing.T) {
+		m := m.in(t)
+		m.refused(2, []string{"the value of a secret stood on the command line; nothing was set", "history"}, first, "secrets", "set", "KEY=hunter2hunter2")
+		if said := m.must(first, "secrets", "list"); strings.Contains(said, "KEY") || strings.Contains(m.said(), "hunter2") {
+			t.Errorf("it was taken all the same: %s", said)
+		}
+	})
 	m.commit(first, site("better\n"))
 	m.must(first, "deploy")
 	m.serves("better\n")

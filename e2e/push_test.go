@@ -58,6 +58,38 @@ func TestPush(t *testing.T) {
 		t.Errorf("history says\n%s", page)
 	}
 	m.must(origin, "hook", "remove")
+	m.forced(repo)
+	m.vanishes(repo, origin)
+}
+
+// forced pushes another history. Its newest commit is taken like any other.
+func (m *machine) forced(repo string) {
+	m.t.Helper()
+	m.git(repo, "reset", "-q", "--hard", "HEAD~2")
+	m.commit(repo, map[string]string{"release.txt": "another fourth\n"})
+	m.git(repo, "push", "-q", "--force", "origin", "main")
+	m.served(repo)
+}
+
+// vanishes takes the repository away for a while. What is served stays, status says what is wrong, and a push after its return is seen.
+func (m *machine) vanishes(repo, origin string) {
+	m.t.Helper()
+	before := len(m.pushedRollouts())
+	if err := os.Rename(origin, origin+".away"); err != nil {
+		m.t.Fatal(err)
+	}
+	m.await("status says that the repository is away", 30*time.Second, func() bool { return m.watched().Trouble != "" })
+	if said := m.must(repo, "status"); !strings.Contains(said, "next in ") {
+		m.t.Errorf("status says\n%s", said)
+	}
+	if err := os.Rename(origin+".away", origin); err != nil {
+		m.t.Fatal(err)
+	}
+	m.pushed(repo, "after its return\n")
+	m.served(repo)
+	if now := len(m.pushedRollouts()); now != before+1 {
+		m.t.Errorf("%d rollouts were begun meanwhile, want one", now-before)
+	}
 }
 
 func (m *machine) pushed(repo, text string) {
