@@ -242,3 +242,51 @@ func (m *machine) commandAs(uid uint32, name string, args ...string) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	return cmd
 }
+
+// What a step bakes in differs from stage to stage; the release that people see is one on all of them.
+func TestPublicValuesOfStages(t *testing.T) {
+	m := newMachine(t)
+	file := `app: road
+pipeline:
+  site: { run: "mkdir -p dist/assets && echo \"const url = '$VITE_URL'\" > dist/assets/app-0123abcd.js && echo '<script src=/assets/app-0123abcd.js></script>' > dist/index.html", makes: [dist], public: [VITE_URL] }
+services: { site: { static: dist } }
+stages:
+`
+	for _, stage := range road {
+		file += fmt.Sprintf("  %s: { url: https://%s, access: open, env: { VITE_URL: https://maps.%s.example.org }, %s }\n", stage, hostOf(stage), stage, quick)
+	}
+	repo := m.repository(map[string]string{"lotse.yaml": file})
+	m.must(repo, "deploy")
+	m.must(repo, "promote", "staging")
+	m.must(repo, "promote", "prod")
+	scripts, releases := map[string]bool{}, map[string]bool{}
+	for _, stage := range road {
+		page, release := m.get(hostOf(stage), "/")
+		_, script, _ := strings.Cut(page, "src=")
+		script, _, _ = strings.Cut(script, ">")
+		scripts[script], releases[release] = true, true
+		if text, _ := m.get(hostOf(stage), script); text != "const url = 'https://maps."+stage+".example.org'\n" {
+			t.Errorf("%s serves %q as %s", stage, text, script)
+		}
+	}
+	if len(scripts) != 3 {
+		t.Errorf("three contents have the names %v: what a cache kept of one stage would be served on another", scripts)
+	}
+	if len(releases) != 1 {
+		t.Errorf("the stages say that they serve the releases %v, want one", releases)
+	}
+}
+
+// get asks a host for a path and returns the text, and the release that it comes from.
+func (m *machine) get(host, path string) (text, release string) {
+	m.t.Helper()
+	answer, err := m.client().Get(m.url(host) + path)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		m.t.Fatalf("%s%s: %s", host, path, answer.Status)
+	}
+	return bodyOf(m.t, answer), answer.Header.Get("Lotse-Release")
+}

@@ -22,6 +22,15 @@ type Release struct {
 	Record   Record   `json:"record"`
 }
 
+// Source names the release as it goes from stage to stage: what people know it by, on every stage. A release that was fitted to a stage
+// has a digest of its own beside.
+func (r Release) Source() Digest {
+	if r.Manifest.Fits != nil {
+		return r.Manifest.Fits.Of
+	}
+	return r.ID
+}
+
 // Manifest is the part of a release that its digest covers. encoding/json of it is canonical: fields in this order, slices
 // sorted by name or path, no maps.
 type Manifest struct {

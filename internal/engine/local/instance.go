@@ -60,7 +60,7 @@ func (e *Engine) spec(i instance, order deploy.Order) process.Spec {
 // environment is the whole of it. HOST, PORT and LOTSE_… are ours whatever the settings say, since requests come where we
 // said; everything else a setting may override.
 func (e *Engine) environment(order deploy.Order, service, number, home string, port int) []string {
-	ours := []string{"HOST=127.0.0.1", "LOTSE_APP=" + e.App, "LOTSE_STAGE=" + e.Stage, "LOTSE_RELEASE=" + order.Release.ID.Short(),
+	ours := []string{"HOST=127.0.0.1", "LOTSE_APP=" + e.App, "LOTSE_STAGE=" + e.Stage, "LOTSE_RELEASE=" + order.Release.Source().Short(),
 		"LOTSE_SERVICE=" + service, "LOTSE_INSTANCE=" + number}
 	if port != 0 {
 		ours = append(ours, "PORT="+strconv.Itoa(port))

@@ -135,7 +135,7 @@ func (e *Engine) site(s stage, fence deploy.Fence, shares map[string]int) (proxy
 			}
 			maps.Copy(site.Redirects, n.Redirects)
 			site.Drain = max(site.Drain, n.Drain)
-			site.Releases = append(site.Releases, proxy.Release{ID: n.Rollout, Label: n.Release.Short(), Share: shares[n.Rollout], Routes: e.routes(n)})
+			site.Releases = append(site.Releases, proxy.Release{ID: n.Rollout, Label: n.label(), Share: shares[n.Rollout], Routes: e.routes(n)})
 		}
 	}
 	if len(site.Hosts) == 0 {
@@ -202,8 +202,8 @@ func (e *Engine) verify(ctx context.Context, n *note, share int) error {
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 1<<10)
-	if got := resp.Header.Get("Lotse-Release"); !strings.EqualFold(got, n.Release.Short()) {
-		return fmt.Errorf("%w: the proxy answers from the release %q and not from %q", deploy.ErrUnavailable, got, n.Release.Short())
+	if got := resp.Header.Get("Lotse-Release"); !strings.EqualFold(got, n.label()) {
+		return fmt.Errorf("%w: the proxy answers from the release %q and not from %q", deploy.ErrUnavailable, got, n.label())
 	}
 	return nil
 }

@@ -41,7 +41,7 @@ func (e *Engine) start(ctx context.Context, fence deploy.Fence, order deploy.Ord
 	case err != nil:
 		return err
 	case n == nil:
-		n = &note{Format: format, Rollout: order.Rollout, Release: order.Release.ID, Phase: starting, Since: e.Clock().UTC(),
+		n = &note{Format: format, Rollout: order.Rollout, Release: order.Release.ID, Source: order.Release.Source(), Phase: starting, Since: e.Clock().UTC(),
 			Services: order.Release.Manifest.Services, Drain: order.Stage.Drain, Private: order.Stage.Private}
 		if n.Host, n.Redirects, err = hostsOf(order.Stage, e.Port); err != nil {
 			return err

@@ -43,6 +43,7 @@ type note struct {
 	Format   int              `json:"format"` // 1
 	Rollout  string           `json:"rollout"`
 	Release  deploy.Digest    `json:"release"`
+	Source   deploy.Digest    `json:"source,omitempty"` // the release that it was made of for this stage; a note of before has none
 	Phase    phase            `json:"phase"`
 	Since    time.Time        `json:"since"`
 	Services []deploy.Service `json:"services"`
@@ -55,6 +56,14 @@ type note struct {
 }
 
 const format = 1
+
+// label is what people know the release by.
+func (n *note) label() string {
+	if n.Source != "" {
+		return n.Source.Short()
+	}
+	return n.Release.Short()
+}
 
 func (e *Engine) notePath(rollout string) string {
 	return e.at("rollouts", url.PathEscape(rollout)+".json")
