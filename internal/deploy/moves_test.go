@@ -187,6 +187,11 @@ func TestRefusedMoves(t *testing.T) {
 		refused("an unknown app", err, deploy.ErrRefused, "lotse deploy")
 		_, err = s.Rollback(t.Context(), deploy.Move{Stage: "prod"})
 		refused("nothing to go back from", err, deploy.ErrRefused, "lotse status")
+		_, err = s.Rollback(t.Context(), deploy.Move{Stage: "qa"})
+		refused("an unknown stage to go back on", err, deploy.ErrNotFound, "dev, staging, prod")
+		if strings.Count(err.Error(), "no stage") != 1 {
+			t.Errorf("it is said twice: %v", err)
+		}
 		if rollouts, _ := s.History(t.Context(), "", "", 0); len(rollouts) != 1 {
 			t.Errorf("what was refused is in the history: %d rollouts", len(rollouts))
 		}
@@ -222,7 +227,7 @@ func TestFailedMigration(t *testing.T) {
 
 // A promotion and a rollback survive the death of the controller at any moment, as a deploy does.
 func TestMovesKilledAnywhere(t *testing.T) {
-	every, offset := everyPoint(9)
+	every, offset := everyPoint(24)
 	for verb, ask := range map[deploy.Verb]func(*site) (string, error){
 		deploy.Promoted:   func(s *site) (string, error) { return s.Promote(context.Background(), deploy.Move{Stage: "staging"}) },
 		deploy.RolledBack: func(s *site) (string, error) { return s.Rollback(context.Background(), deploy.Move{Stage: "staging"}) },

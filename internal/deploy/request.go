@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -90,11 +89,11 @@ func (c *Controller) Promote(ctx context.Context, q Move) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, err := app.stage(q.Stage); err != nil || q.Stage == "" {
-		return "", errors.Join(err, app.stageMissing(q.Stage))
-	}
 	i := slices.IndexFunc(app.Stages, func(s Stage) bool { return s.Name == q.Stage })
-	if i == 0 {
+	switch {
+	case i < 0:
+		return "", app.stageMissing(q.Stage)
+	case i == 0:
 		return "", Hint(fmt.Errorf("%w: %s is the first stage", ErrRefused, q.Stage), "`lotse deploy` brings a commit there")
 	}
 	from, ok := lastSettled(rollouts, app.Stages[i-1].Name)
@@ -117,7 +116,7 @@ func (c *Controller) Rollback(ctx context.Context, q Move) (string, error) {
 	}
 	road := roadOf(rollouts, q.Stage)
 	if len(road) == 0 {
-		return "", Hint(fmt.Errorf("%w: %s/%s serves nothing", ErrRefused, rollouts[0].Stage.App, q.Stage), "`lotse status` shows the stages")
+		return "", c.servesNothing(ctx, rollouts, q.Stage)
 	}
 	i := len(road) - 2
 	if q.To != "" {
@@ -143,10 +142,22 @@ func (c *Controller) Redeploy(ctx context.Context, q Move) (string, error) {
 	}
 	now, ok := lastSettled(rollouts, q.Stage)
 	if !ok {
-		return "", Hint(fmt.Errorf("%w: %s/%s serves nothing", ErrRefused, rollouts[0].Stage.App, q.Stage), "`lotse status` shows the stages")
+		return "", c.servesNothing(ctx, rollouts, q.Stage)
 	}
 	q.Again = true
 	return c.move(ctx, Redeployed, now, q)
+}
+
+// servesNothing says so, or that there is no such stage.
+func (c *Controller) servesNothing(ctx context.Context, rollouts []Rollout, stage string) error {
+	app, err := c.newest(ctx, rollouts)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(app.Stages, func(s Stage) bool { return s.Name == stage }) {
+		return app.stageMissing(stage)
+	}
+	return Hint(fmt.Errorf("%w: %s/%s serves nothing", ErrRefused, app.Name, stage), "`lotse status` shows the stages")
 }
 
 // releaseNamed is the release that somebody means who writes the id of a rollout or the first digits of a release.
