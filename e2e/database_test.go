@@ -79,6 +79,22 @@ func TestDatabaseOutlivesEverything(t *testing.T) {
 	if got := m.sql("dev", "SELECT name FROM places"); got != "Hamburg" {
 		t.Errorf("after lotse down and up the table holds %q", got)
 	}
+	m.dropped(repo)
+}
+
+// dropped deletes the data by name. No start makes an empty database in its place; a rollout does, with all migrations.
+func (m *machine) dropped(repo string) {
+	m.t.Helper()
+	m.must(repo, "down")
+	m.must(repo, "database", "drop", "--stage", "dev", "--yes-delete-the-data-of", "road/dev")
+	m.serve()
+	if n := m.postmasters(); n != 0 {
+		m.t.Errorf("%d servers of PostgreSQL run without data that anybody migrated", n)
+	}
+	m.must(repo, "redeploy", "dev")
+	if got := m.sql("dev", "SELECT count(*) FROM places"); got != "0" {
+		m.t.Errorf("the new table holds %q rows", got)
+	}
 }
 
 // The next migration runs while the old release serves, and one that fails half way leaves nothing of itself, says where it failed,

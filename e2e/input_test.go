@@ -157,6 +157,12 @@ func TestBadInput(t *testing.T) {
 			says: []string{"page/dev lacks", "STRIPE_KEY (secrets names it)", "→ `lotse secrets set --stage dev STRIPE_KEY MAP_KEY`"}},
 		{name: "a tracked .env", files: map[string]string{"lotse.yaml": siteFile(copyPage, "env_file: .env, "+noWaiting), "index.html": "bad\n", ".env": "KEY=hunter2hunter2\n"},
 			code: 2, spoil: func(dir string) { _ = os.Chmod(filepath.Join(dir, ".env"), 0o600) }, says: []string{".env", "git rm --cached"}},
+		{name: "a .env in the commit that is named", files: map[string]string{"lotse.yaml": siteFile(copyPage, "env_file: .env, "+noWaiting), "index.html": "bad\n", ".env": "KEY=hunter2hunter2\n"},
+			code: 2, args: []string{"--rev", "HEAD~1"}, spoil: func(dir string) {
+				_ = os.Chmod(filepath.Join(dir, ".env"), 0o600)
+				m.git(dir, "rm", "-q", "--cached", ".env")
+				m.git(dir, "commit", "-q", "-m", "too late")
+			}, says: []string{"holds .env, the env_file of dev", "git rm --cached"}},
 		{name: "a submodule", files: map[string]string{"lotse.yaml": siteFile(copyPage, noWaiting), "index.html": "bad\n",
 			".gitmodules": "[submodule \"lib\"]\n\tpath = lib\n\turl = https://git.example.org/lib.git\n"}, code: 2,
 			spoil: func(dir string) {

@@ -69,8 +69,20 @@ func missedOf(r deploy.Rollout, serving string) *failure {
 		said[0] += ": " + first
 		said = append(said, lastLines(strings.Split(rest, "\n"))...)
 	}
+	if stays := migrated(r); stays != "" {
+		said = append(said, "  the migrations stay: "+stays)
+	}
 	f.Message = strings.TrimRight(strings.Join(append(said, "  "+serving), "\n"), " \n")
 	return f
+}
+
+// migrated says which migrations a rollout has run, which nothing undoes; "" for none.
+func migrated(r deploy.Rollout) string {
+	i := lastStep(r.Steps, "migrate")
+	if i < 0 || !r.Steps[i].Ended || len(r.Steps[i].Evidence) == 0 || strings.HasPrefix(r.Steps[i].Evidence[0].Figure, "0 new") {
+		return ""
+	}
+	return cleanLine(r.Steps[i].Evidence[0].Figure)
 }
 
 func pipelineMiss(e deploy.StepEvidence) []string {

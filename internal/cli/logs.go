@@ -104,5 +104,5 @@ func (s *session) stageOfLogs(ctx context.Context, given, rollout string) (deplo
 		r, err := s.client().Rollout(ctx, rollout)
 		return r.Stage, err
 	}
-	return oneStage(ctx, s.client(), given)
+	return s.stageHere(ctx, given)
 }

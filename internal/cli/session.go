@@ -148,6 +148,18 @@ func stageFlag(given string) (app, stage string) {
 	return "", given
 }
 
+// stageHere finds the stage that is meant: of the app of this folder, where that was deployed, else of any.
+func (s *session) stageHere(ctx context.Context, given string) (deploy.StageRef, error) {
+	c := s.client()
+	app, stage := stageFlag(given)
+	if here := s.appHere(app); app == "" && here != "" {
+		if found, err := oneStage(ctx, c, here+"/"+stage); err == nil {
+			return found, nil
+		}
+	}
+	return oneStage(ctx, c, given)
+}
+
 // oneStage finds the stage that is meant, which may be left out where there is only one.
 func oneStage(ctx context.Context, c *api.Client, given string) (deploy.StageRef, error) {
 	app, stage := stageFlag(given)

@@ -12,6 +12,18 @@ import (
 
 // What a release needs from a stage before it can start there: its public values, its database.
 
+// forInstances leaves out what is for Lotse alone: the token of the source, the addresses of those who are told. What the app names under
+// secrets, it gets.
+func (a App) forInstances(all []Setting) []Setting {
+	own := []string{a.Source.Token}
+	for _, n := range a.Notify {
+		own = append(own, n.URL)
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(s Setting) bool {
+		return slices.Contains(own, s.Name) && !slices.Contains(a.Secrets, s.Name)
+	})
+}
+
 // public are the names that the pipeline bakes into what it makes, each once.
 func (a App) public() (names []string) {
 	for _, s := range a.Pipeline {

@@ -111,9 +111,8 @@ func TestRollback(t *testing.T) {
 		if got := s.rollback("dev", one.ID); got.Release != one.Release {
 			t.Errorf("back to a rollout is %s", got.Release)
 		}
-		_, err = s.Rollback(t.Context(), deploy.Move{Stage: "dev", To: three.ID})
-		if !errors.Is(err, deploy.ErrNotFound) {
-			t.Errorf("back to what was left behind is %v", err)
+		if got := s.rollback("dev", three.ID); got.Release != three.Release {
+			t.Errorf("to what a rollback had left is %s", got.Release)
 		}
 	})
 }
@@ -154,9 +153,12 @@ func TestRollbackByDigest(t *testing.T) {
 		if !errors.Is(err, deploy.ErrRefused) {
 			t.Errorf("back to what serves is %v", err)
 		}
-		_, err = s.Rollback(t.Context(), deploy.Move{Stage: "dev", To: three.Release.Short()})
+		_, err = s.Rollback(t.Context(), deploy.Move{Stage: "dev", To: "0123456789ab"})
 		if !errors.Is(err, deploy.ErrNotFound) {
-			t.Errorf("back to what was left is %v", err)
+			t.Errorf("back to what never was is %v", err)
+		}
+		if got := s.rollback("dev", three.Release.Short()); got.Release != three.Release {
+			t.Errorf("forward again is %s", got.Release)
 		}
 	})
 }

@@ -108,7 +108,7 @@ type Watching struct {
 	Looked     time.Time `json:"looked,omitzero"`   // when that was read last
 	Waits      string    `json:"waits,omitempty"`   // commit of a push that waits until the stage is free
 	Trouble    string    `json:"trouble,omitempty"` // why it cannot be read, in a sentence
-	Refused    string    `json:"refused,omitempty"` // why the newest push is not deployed, where it cannot be
+	Refused    string    `json:"refused,omitempty"` // why the newest push is not deployed, where it is not
 }
 
 // Problem says why there can be no branch of this name, by the rules of git-check-ref-format(1); "" when there can.
@@ -228,8 +228,10 @@ func (s *pushState) decided(d PushDecision) {
 		if s.commit != d.Commit { // else somebody has deployed it by hand at the same time
 			s.open = &d
 		}
-	case PushBaseline, PushSkipped:
+	case PushBaseline:
 		s.base = d.Commit
+	case PushSkipped:
+		s.base, s.refused = d.Commit, d.Why
 	case PushRefused:
 		s.refused = d.Why
 		if s.base == d.Commit {

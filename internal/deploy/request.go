@@ -2,8 +2,10 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 )
@@ -118,20 +120,29 @@ func (c *Controller) Rollback(ctx context.Context, q Move) (string, error) {
 	if len(road) == 0 {
 		return "", c.servesNothing(ctx, rollouts, q.Stage)
 	}
-	i := len(road) - 2
 	if q.To != "" {
-		i = indexOf(road, releaseNamed(rollouts, q.To))
+		return c.rollbackTo(ctx, rollouts, road[len(road)-1], q)
 	}
-	switch {
-	case q.To != "" && i == len(road)-1:
-		return "", Hint(fmt.Errorf("%w: %s is what %s serves", ErrRefused, q.To, q.Stage), "`lotse history --stage "+q.Stage+"` lists what it served before")
-	case i < 0 && q.To != "":
-		return "", Hint(fmt.Errorf("%w: %s has not served %s", ErrNotFound, q.Stage, q.To), "`lotse history --stage "+q.Stage+"` lists what it did")
-	case i < 0:
+	i := len(road) - 2
+	if i < 0 {
 		return "", Hint(fmt.Errorf("%w: %s has served nothing before release %s", ErrRefused, q.Stage, road[0].Release.Short()),
 			"deploy or promote what is to be there")
 	}
 	return c.move(ctx, RolledBack, road[i], q)
+}
+
+// rollbackTo goes to any release that the stage has served, also to one that a rollback has left.
+func (c *Controller) rollbackTo(ctx context.Context, rollouts []Rollout, now Rollout, q Move) (string, error) {
+	to := releaseNamed(rollouts, q.To)
+	if to != "" && to == now.Release {
+		return "", Hint(fmt.Errorf("%w: %s is what %s serves", ErrRefused, q.To, q.Stage), "`lotse history --stage "+q.Stage+"` lists what it served before")
+	}
+	for _, r := range slices.Backward(rollouts) {
+		if r.Stage.Stage == q.Stage && r.Outcome == Settled && r.Release == to {
+			return c.move(ctx, RolledBack, r, q)
+		}
+	}
+	return "", Hint(fmt.Errorf("%w: %s has not served %s", ErrNotFound, q.Stage, q.To), "`lotse history --stage "+q.Stage+"` lists what it did")
 }
 
 // Redeploy begins a rollout of what the stage serves, with the variables and secrets that it has now.
@@ -198,6 +209,9 @@ func (c *Controller) request(ctx context.Context, w *walk, by Person) (id string
 	if err := c.addressTaken(ctx, w); err != nil {
 		return "", err
 	}
+	if err := c.secretsInCommit(ctx, w); err != nil {
+		return "", err
+	}
 	if w.Actor, err = c.Ledger.Person(ctx, by.Name, by.Mail); err != nil {
 		return "", err
 	}
@@ -217,6 +231,25 @@ func (c *Controller) request(ctx context.Context, w *walk, by Person) (id string
 	c.begin(w)
 	c.pushes.look()
 	return w.ID, nil
+}
+
+// secretsInCommit refuses a commit that holds what is to be kept out of it: the env_file of any stage, since the release goes on to all.
+// What is promoted has passed here before.
+func (c *Controller) secretsInCommit(ctx context.Context, w *walk) error {
+	for _, s := range w.app.Stages {
+		if w.Verb != Deployed || s.EnvFile == "" || path.IsAbs(s.EnvFile) {
+			continue
+		}
+		_, err := c.Builder.File(ctx, w.commit, path.Clean(s.EnvFile))
+		if err == nil {
+			return Hint(fmt.Errorf("%w: the commit %s holds %s, the env_file of %s: who has the repository has what is in it", ErrBadInput, w.commit.ID[:min(8, len(w.commit.ID))], s.EnvFile, s.Name),
+				fmt.Sprintf("`git rm --cached %s`, add it to .gitignore, commit; and change every secret that was in it", s.EnvFile))
+		}
+		if !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // hosts are the host names of a stage's URL and of its redirects.

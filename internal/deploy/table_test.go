@@ -38,6 +38,18 @@ func TestTableIsAsDrawn(t *testing.T) {
 	}
 }
 
+// What Lotse itself uses is not given to instances, unless the app asks for it by name.
+func TestForInstances(t *testing.T) {
+	app := App{Secrets: []string{"STRIPE", "SHARED"}, Source: Source{Token: "GIT"}, Notify: []Notice{{URL: "HOOK"}, {URL: "SHARED"}}}
+	var names []string
+	for _, s := range app.forInstances([]Setting{{Name: "COLOUR"}, {Name: "GIT"}, {Name: "HOOK"}, {Name: "SHARED"}, {Name: "STRIPE"}}) {
+		names = append(names, s.Name)
+	}
+	if want := []string{"COLOUR", "SHARED", "STRIPE"}; !slices.Equal(names, want) {
+		t.Errorf("instances are given %v, want %v", names, want)
+	}
+}
+
 // Every code leads to its sentinel and back, since errors travel by their codes.
 func TestCodesAreOneToOne(t *testing.T) {
 	for _, c := range codes {

@@ -245,7 +245,7 @@ func (w *walk) unchanged(running []Running) (settings int, yes bool) {
 }
 
 func (w *walk) order() Order {
-	return Order{Rollout: w.ID, Release: w.release, Stage: w.stage, Settings: w.settings.Values, Password: w.settings.Password}
+	return Order{Rollout: w.ID, Release: w.release, Stage: w.stage, Settings: w.app.forInstances(w.settings.Values), Password: w.settings.Password}
 }
 
 // askThrough asks for health every second for this long, and once at its end; one miss ends it. An instance that ended and was

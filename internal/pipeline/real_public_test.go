@@ -85,7 +85,13 @@ func TestPublicValuesOfRealVite(t *testing.T) {
 			t.Skipf("NOT RUN: %s is not installed; that public values of a real Vite are filled in is not proven", tool)
 		}
 	}
-	for _, vite := range []string{"8.3.8", "7.3.8"} {
+	versions := []string{"8.3.8"}
+	if proving := os.Getenv("LOTSE_PROVE") == "1"; proving {
+		versions = append(versions, "7.3.8")
+	} else {
+		t.Log("NOT RUN without LOTSE_PROVE=1: Vite 7")
+	}
+	for _, vite := range versions {
 		t.Run("vite "+vite, func(t *testing.T) {
 			b := newBench(t)
 			files := map[string]string{"package.json": vitePackage(vite), "vite.config.js": "export default { build: { modulePreload: { polyfill: false } } }\n"}

@@ -181,7 +181,7 @@ func (c Cluster) binaries() (Binaries, error) {
 		return FindMajor(c.Major)
 	case c.Major != 0 && c.Major != major:
 		return Binaries{}, &hinted{fmt.Errorf("%w: %s holds data of version %d, and %d is asked for", ErrVersion, c.data(), major, c.Major),
-			fmt.Sprintf("ask for %d; or dump the data with pg_dump of version %d, move the folder away, and restore it into the new one", major, c.Major)}
+			fmt.Sprintf("ask for %d, which the data is of; a change of version is a dump and a restore, see docs/database.md", major)}
 	}
 	found := c.Binaries
 	if found.Major != major {

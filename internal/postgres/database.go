@@ -140,16 +140,16 @@ func (c Cluster) create(ctx context.Context, conn *pgx.Conn, name string) error 
 	}
 	var statements []string
 	if !role {
-		statements = append(statements, "create role "+name+" login")
+		statements = append(statements, "create role "+quoted(name)+" login")
 	}
 	if !same { // the verifier, never the password: PostgreSQL does not need to know it (RFC 5803)
-		statements = append(statements, "alter role "+name+" password '"+verifier.Reveal()+"'")
+		statements = append(statements, "alter role "+quoted(name)+" password '"+verifier.Reveal()+"'")
 	}
 	if !database {
-		statements = append(statements, "create database "+name+" owner "+name)
+		statements = append(statements, "create database "+quoted(name)+" owner "+quoted(name))
 	}
 	// Every time, since a crash may have come between. By default everybody may enter every database.
-	statements = append(statements, "revoke all on database "+name+" from public")
+	statements = append(statements, "revoke all on database "+quoted(name)+" from public")
 	return execAll(ctx, conn, statements)
 }
 
@@ -162,6 +162,9 @@ func execAll(ctx context.Context, conn *pgx.Conn, statements []string) error {
 	return nil
 }
 
+// quoted is a name as SQL takes it whatever it is, as "order" and "user".
+func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
+
 // DropDatabase throws the database and its role away, whoever is connected. Twice is fine.
 func (c Cluster) DropDatabase(ctx context.Context, name string) error {
 	if err := checkName(name); err != nil {
@@ -173,7 +176,7 @@ func (c Cluster) DropDatabase(ctx context.Context, name string) error {
 	}
 	_, err = conn.Exec(ctx, "select pg_advisory_lock($1)", int64(creating))
 	if err == nil {
-		err = execAll(ctx, conn, []string{"drop database if exists " + name + " with (force)", "drop role if exists " + name})
+		err = execAll(ctx, conn, []string{"drop database if exists " + quoted(name) + " with (force)", "drop role if exists " + quoted(name)})
 	}
 	if err = errors.Join(err, conn.Close(ctx)); err != nil {
 		return fmt.Errorf("drop the database %s: %w", name, err)

@@ -46,6 +46,9 @@ func (s *survey) installing(p *part, g manager) step {
 	if g.shared {
 		st.reads = append(st.reads, s.members(g)...)
 	}
+	if m := p.pkg; !g.shared && m != nil && len(m.Dependencies)+len(m.DevDependencies) == 0 {
+		st.run += " && mkdir -p node_modules" // where there is nothing to install, nothing makes it
+	}
 	if hook := s.hook(p, g); hook != "" {
 		st.reads = nil
 		st.notes = append(st.notes, "The script "+hook+" may read anything, so this step is run again for every commit. reads would name what it needs.")

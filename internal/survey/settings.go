@@ -20,8 +20,8 @@ var (
 	lineName    = regexp.MustCompile(`(?m)^\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=`)
 )
 
-// publics are the variables that a build bakes into what everybody may read, by their prefix. Each gets an empty value on every
-// stage, since a deploy is refused where one is missing.
+// publics are the variables that a build bakes into what everybody may read, by their prefix. Each gets an empty value on dev,
+// since a deploy is refused where one is missing; the other stages are to be given theirs, and say so.
 func (s *survey) publics(p *part) []string {
 	if len(p.fit.prefixes) == 0 {
 		return nil
@@ -60,10 +60,10 @@ func (s *survey) publics(p *part) []string {
 	}
 	for _, n := range names {
 		s.env[n] = ""
-		s.envNote = "What is empty here is baked into the pages: give every stage its values. Everybody can read them, so they are no secrets."
+		s.envNote = "What is empty here is baked into the pages: give it its values, and the other stages theirs (lotse env set). Everybody can read them, so they are no secrets."
 	}
 	if len(names) > 0 {
-		s.decide("env", "write the values of %s at the stages, where they stand empty", listed(names))
+		s.decide("env", "write the values of %s at the stages; on dev they stand empty, the others refuse a release until they have them", listed(names))
 	}
 	return names
 }

@@ -41,6 +41,7 @@ func (s *survey) text() string {
 	if s.envNote != "" {
 		line("  # ", s.envNote)
 	}
+	line("  # With on: push main at dev, what is pushed to main comes there by itself.")
 	for _, stage := range []string{"dev", "staging", "prod"} {
 		s.stage(line, stage)
 	}
@@ -74,6 +75,9 @@ func (s *survey) stage(line func(...string), name string) {
 	}
 	var env []string
 	for _, n := range slices.Sorted(maps.Keys(s.env)) {
+		if s.env[n] == "" && name != "dev" {
+			continue // an empty page on prod would be seen by nobody but its users
+		}
 		env = append(env, n+": "+scalar(s.env[n]))
 	}
 	if len(env) > 0 {

@@ -33,11 +33,11 @@ func TestDamage(t *testing.T) {
 		"a flipped bit":   {func(d string) error { return flip(d + "/shop/dev.age") }, deploy.ErrDamaged, "last good copy"},
 		"another vault's": {func(d string) error { return cp(other+"/vault/shop/dev.age", d+"/shop/dev.age") }, deploy.ErrDamaged, "the key that belongs to it"},
 		"another stage's": {func(d string) error { return cp(d+"/shop/prod.age", d+"/shop/dev.age") }, deploy.ErrDamaged, "last good copy"},
-		"another key":     {func(d string) error { return cp(other+"/vault/key", d+"/key") }, deploy.ErrDamaged, "the key that belongs to it"},
-		"no key":          {func(d string) error { return os.Rename(d+"/key", d+"/key.moved") }, deploy.ErrDamaged, "from a copy"},
-		"a broken key":    {func(d string) error { return os.Truncate(d+"/key", 90) }, deploy.ErrDamaged, "from a copy"},
-		"an empty key":    {func(d string) error { return os.Truncate(d+"/key", 0) }, deploy.ErrDamaged, "from a copy"},
-		"an open key":     {func(d string) error { return os.Chmod(d+"/key", 0o640) }, deploy.ErrBadInput, "chmod 600"},
+		"another key":     {func(d string) error { return cp(other+"/vault/age.key", d+"/age.key") }, deploy.ErrDamaged, "the key that belongs to it"},
+		"no key":          {func(d string) error { return os.Rename(d+"/age.key", d+"/age.key.moved") }, deploy.ErrDamaged, "from a copy"},
+		"a broken key":    {func(d string) error { return os.Truncate(d+"/age.key", 90) }, deploy.ErrDamaged, "from a copy"},
+		"an empty key":    {func(d string) error { return os.Truncate(d+"/age.key", 0) }, deploy.ErrDamaged, "from a copy"},
+		"an open key":     {func(d string) error { return os.Chmod(d+"/age.key", 0o640) }, deploy.ErrBadInput, "chmod 600"},
 		"an open folder":  {func(d string) error { return os.Chmod(d, 0o755) }, deploy.ErrBadInput, "chmod 700"},
 	} {
 		dir := t.TempDir()
@@ -69,7 +69,7 @@ func TestMissingKeyIsNotReplaced(t *testing.T) {
 	dir := t.TempDir()
 	v := opened(t, dir)
 	set(t, v, dev, deploy.SecretVariable, "A", hunter)
-	if err := os.Remove(filepath.Join(dir, "vault", "key")); err != nil {
+	if err := os.Remove(filepath.Join(dir, "vault", "age.key")); err != nil {
 		t.Fatal(err)
 	}
 	if err := v.Set(t.Context(), prod, deploy.SecretVariable, one("A", hunter), "p-1", nil); !errors.Is(err, deploy.ErrDamaged) {

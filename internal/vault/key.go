@@ -16,7 +16,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/deploy"
 )
 
-func (v *Vault) keyFile() string { return filepath.Join(v.dir, "key") }
+func (v *Vault) keyFile() string { return filepath.Join(v.dir, "age.key") }
 
 // identity reads the key that opens sealed files. It is read each time, so that a key that was put back, or closed to others, counts
 // at once.

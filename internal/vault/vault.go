@@ -183,7 +183,7 @@ func (v *Vault) update(ctx context.Context, stage deploy.StageRef, record func()
 	if err := os.MkdirAll(v.dir, 0o700); err != nil {
 		return err
 	}
-	unlock, err := lock(ctx, filepath.Join(v.dir, "lock"))
+	unlock, err := lock(ctx, filepath.Join(v.dir, "write.lock"))
 	if err != nil {
 		return err
 	}

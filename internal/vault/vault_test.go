@@ -199,7 +199,7 @@ func TestSealed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := contents(t, filepath.Join(dir, "vault", "key"))
+	key := contents(t, filepath.Join(dir, "vault", "age.key"))
 	for _, value := range []string{hunter, "hunter", "STRIPE_KEY", password.Reveal()} {
 		for _, form := range []string{value, base64.StdEncoding.EncodeToString([]byte(value))[:len(value)*4/3-2], hex.EncodeToString([]byte(value))} {
 			walk(t, dir, func(path string, info fs.FileInfo) {
@@ -215,7 +215,7 @@ func TestSealed(t *testing.T) {
 		if info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has mode %v", path, info.Mode())
 		}
-		if strings.Contains(contents(t, path), strings.Fields(key)[len(strings.Fields(key))-1]) != (filepath.Base(path) == "key") {
+		if strings.Contains(contents(t, path), strings.Fields(key)[len(strings.Fields(key))-1]) != (filepath.Base(path) == "age.key") {
 			t.Errorf("%s holds the key, or the key does not", path)
 		}
 	})
@@ -294,7 +294,7 @@ func TestLockIsNotForEver(t *testing.T) {
 	dir := t.TempDir()
 	v := opened(t, dir)
 	set(t, v, dev, deploy.SecretVariable, "A", "x")
-	f, err := os.Open(filepath.Join(dir, "vault", "lock"))
+	f, err := os.Open(filepath.Join(dir, "vault", "write.lock"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,6 +69,9 @@ func (e *Engine) databaseOf(ctx context.Context, s deploy.Stage) error {
 	if !s.Database.Own() {
 		return nil
 	}
+	if _, err := os.Stat(e.at(clusterFolder, "data", "PG_VERSION")); errors.Is(err, fs.ErrNotExist) {
+		return deploy.Hint(fmt.Errorf("%w: the data of %s is gone", deploy.ErrNotFound, e.key()), "`lotse redeploy "+e.Stage+"` makes a new database and runs all migrations")
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, adoptMost, fmt.Errorf("%w: the database is not ready yet", deploy.ErrUnavailable))
 	defer cancel()
 	_, err := e.openDatabase(ctx, s.Database)
