@@ -75,6 +75,9 @@ func usage(err error, path string) error {
 	if meant != "" {
 		message += ", did you mean " + strings.Join(strings.Fields(meant), " or ") + "?"
 	}
+	if strings.Contains(message, " arg(s)") { // cobra counts; a person wants to know what is missing
+		message = path + " is given too few words, or too many"
+	}
 	return &failure{Code: "bad-input", Message: message, Hint: fmt.Sprintf("`%s --help` shows how it is used", path)}
 }
 

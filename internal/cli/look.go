@@ -204,6 +204,10 @@ func outcome(r deploy.Rollout) string {
 	case r.Turned.Aborted:
 		return fmt.Sprintf("%s: aborted at %s", r.Outcome, r.Turned.Step)
 	}
+	undone := slices.ContainsFunc(r.Steps, func(s deploy.Step) bool { return s.Undone })
+	if r.Outcome == deploy.Reverted && !undone { // there was nothing to go back from
+		return "failed at " + r.Turned.Step
+	}
 	return fmt.Sprintf("%s at %s", r.Outcome, r.Turned.Step)
 }
 

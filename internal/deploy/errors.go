@@ -23,7 +23,7 @@ var (
 	ErrUnavailable = errors.New("not available right now")
 	ErrMissing     = errors.New("a setting is missing")
 	ErrMigration   = errors.New("the migration failed")
-	ErrRefused     = errors.New("the rules do not let it in") // a stage skipped, nothing to go back to
+	ErrRefused     = errors.New("refused") // a stage skipped, nothing to go back to
 )
 
 // Retryable reports whether the same call may succeed later without anybody changing anything.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"path/filepath"
 	"strconv"
@@ -16,12 +17,16 @@ import (
 
 // Resolve implements deploy.Builder.
 func (p *Pipeline) Resolve(ctx context.Context, dir, rev string) (deploy.Commit, error) {
+	asked := dir
 	dir, err := filepath.Abs(dir)
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return deploy.Commit{}, fmt.Errorf("%w: %w", deploy.ErrBadInput, err)
+	}
+	if err != nil {
+		return deploy.Commit{}, deploy.Hint(fmt.Errorf("%w: there is no folder %s", deploy.ErrBadInput, asked), "name the folder of the app, where its lotse.yaml is")
 	}
 	g := gitIn(dir)
 	said, err := g.output(ctx, "rev-parse", "--is-bare-repository", "--is-shallow-repository", "--absolute-git-dir", "--show-prefix")

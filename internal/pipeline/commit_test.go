@@ -92,7 +92,7 @@ func TestResolveSaysWhatIsWrong(t *testing.T) {
 	}
 	for _, test := range []struct{ name, dir, rev, say, hint string }{
 		{"no repository", t.TempDir(), "", "not in a git repository", "git init"},
-		{"no folder", filepath.Join(t.TempDir(), "nope"), "", "no such file", ""},
+		{"no folder", filepath.Join(t.TempDir(), "nope"), "", "there is no folder", "where its lotse.yaml is"},
 		{"no commit", empty.dir, "", "no commit yet", "commit the app"},
 		{"unknown", full.dir, "v9", `no commit "v9"`, "git fetch"},
 		{"an option", full.dir, "--all", `no commit "--all"`, "git fetch"},

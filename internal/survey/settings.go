@@ -60,7 +60,7 @@ func (s *survey) publics(p *part) []string {
 	}
 	for _, n := range names {
 		s.env[n] = ""
-		s.envNote = "What is empty here is baked into the pages: give it its values, and the other stages theirs (lotse env set). Everybody can read them, so they are no secrets."
+		s.envNote = "What is empty on dev is baked into its pages; the other stages refuse a release until they have values (lotse env set)."
 	}
 	if len(names) > 0 {
 		s.decide("env", "write the values of %s at the stages; on dev they stand empty, the others refuse a release until they have them", listed(names))
