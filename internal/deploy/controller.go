@@ -165,14 +165,18 @@ func (a App) stage(name string) (Stage, error) {
 }
 
 func (a App) stageMissing(name string) error {
-	names := make([]string, len(a.Stages))
-	for i, s := range a.Stages {
-		names[i] = s.Name
-	}
+	hint := "stages are: " + strings.Join(a.stageNames(), ", ")
 	if name == "" {
-		return Hint(fmt.Errorf("%w: no stage was named", ErrBadInput), "stages are: "+strings.Join(names, ", "))
+		return Hint(fmt.Errorf("%w: no stage was named", ErrBadInput), hint)
 	}
-	return Hint(fmt.Errorf("%w: %s has no stage %q", ErrNotFound, a.Name, name), "stages are: "+strings.Join(names, ", "))
+	return Hint(fmt.Errorf("%w: %s has no stage %q", ErrNotFound, a.Name, name), hint)
+}
+
+func (a App) stageNames() (names []string) {
+	for _, s := range a.Stages {
+		names = append(names, s.Name)
+	}
+	return names
 }
 
 func (c *Controller) newWalk(id string) *walk {

@@ -98,8 +98,11 @@ func openDatabase(ctx context.Context, w *walk) error {
 	err := within(ctx, slowVerb, "opening the database", func(ctx context.Context) error {
 		return databases.OpenDatabase(ctx, w.lease.Fence, w.stage.Database)
 	})
+	if err != nil {
+		return err
+	}
 	w.prove(Evidence{Probe: "database", Figure: fmt.Sprintf("PostgreSQL %d takes connections, after %s", w.stage.Database.Postgres, since(begun))})
-	return err
+	return nil
 }
 
 func noMigrations(_ context.Context, w *walk) (bool, error) {

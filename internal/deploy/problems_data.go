@@ -80,19 +80,12 @@ func (c *checker) notices() {
 			}
 		}
 		for i, s := range n.Stages {
-			names := c.stageNames()
+			names := c.app.stageNames()
 			if !slices.Contains(names, s) {
 				c.report(item(at, "stages", i), suggestion(s, names, "stages are: "+strings.Join(names, ", ")), "is %q, which is not a stage", s)
 			}
 		}
 	}
-}
-
-func (c *checker) stageNames() (names []string) {
-	for _, s := range c.app.Stages {
-		names = append(names, s.Name)
-	}
-	return names
 }
 
 // database checks what a stage has, whether it stands there or was taken from the app.
