@@ -59,8 +59,11 @@ func tables(t *testing.T, schema []byte) []byte {
 	for _, name := range keys(t, root.Properties) {
 		section := property(t, root.Properties, name)
 		fmt.Fprintf(&page, "\n## %s\n\n%s\n", name, section.Description)
-		var of object
-		if json.Unmarshal(section.Additional, &of) == nil && len(keys(t, of.Properties)) > 0 {
+		of := section
+		if len(section.Properties) == 0 && json.Unmarshal(section.Additional, &of) != nil {
+			continue
+		}
+		if len(keys(t, of.Properties)) > 0 {
 			table(t, &page, of)
 		}
 	}

@@ -82,6 +82,9 @@ type Parts struct {
 	// Doctor looks at what this machine can do.
 	Doctor func(ctx context.Context, state string) []Finding
 
+	// Infra is the infrastructure of stages in the cloud; nil takes its commands away.
+	Infra *Infra
+
 	// Demo sets an example up and deploys it; DemoDown takes it away again.
 	Demo     func(ctx context.Context, o DemoOptions) error
 	DemoDown func(ctx context.Context, o DemoOptions) error

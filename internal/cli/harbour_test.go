@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -53,6 +55,11 @@ func newHarbour(script string) (*harbour, error) {
 // serve answers on the socket until stop, which waits for the end.
 func (h *harbour) serve(socket string) (stop func(), err error) {
 	l, err := api.Listen(socket)
+	// A child of another transcript has this process' lock for the moment between its fork and its exec.
+	for deadline := time.Now().Add(20 * time.Second); errors.Is(err, deploy.ErrBusy) && time.Now().Before(deadline); {
+		runtime.Gosched()
+		l, err = api.Listen(socket)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,7 @@ func partsForTests() Parts {
 			fmt.Printf("keep %s %s", dir, spec)
 			return err
 		},
+		Infra: infraForTests(),
 		Check: checkForTests,
 		Remarks: func(_ string, data []byte) []string {
 			if strings.Contains(string(data), "env_file") {

@@ -47,7 +47,7 @@ func (s *session) root() *cobra.Command {
 		s.statusCommand(), s.historyCommand(), s.showCommand(), s.releaseCommand(), s.logsCommand(), s.openCommand(),
 		s.pushedCommand(), s.hookCommand(),
 		s.envCommand(), s.secretsCommand(), s.passwordCommand(), s.notifyCommand(),
-		s.initCommand(), s.serveCommand(), s.downCommand(), s.databaseCommand(), s.installCommand(), s.uninstallCommand(), s.checkCommand(), s.schemaCommand(), s.ledgerCommand(), s.doctorCommand(), s.trustCommand(), s.demoCommand(),
+		s.initCommand(), s.serveCommand(), s.downCommand(), s.databaseCommand(), s.infraCommand(), s.installCommand(), s.uninstallCommand(), s.checkCommand(), s.schemaCommand(), s.ledgerCommand(), s.doctorCommand(), s.trustCommand(), s.demoCommand(),
 		s.proxyCommand(), s.keepCommand(), s.versionCommand(),
 	} {
 		if c != nil {

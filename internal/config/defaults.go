@@ -1,6 +1,9 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // defaultValue is what stands where the file says nothing.
 type defaultValue struct {
@@ -23,13 +26,33 @@ func defaults() []defaultValue {
 		{"stages.*.watch", "60s", ""},
 		{"stages.*.warm", "5m", ""},
 		{"stages.*.stable", "5s", ""},
+		{"aws.region", "eu-central-1", ""},
+		{"aws.balancer", "shared", ""},
+		{"aws.database", "db.t4g.micro", ""},
 	}
+}
+
+// names reports whether d is of the field name in the mapping at.
+func (d defaultValue) names(at []string, name string) bool {
+	parts, whole := strings.Split(d.field, "."), append(slices.Clone(at), name)
+	if len(parts) == 3 && len(whole) == 3 {
+		parts[1] = whole[1]
+	}
+	return slices.Equal(parts, whole)
+}
+
+// given is what the file says of the field of a mapping without names, or else its default.
+func given(said text, mapping, name string) string {
+	if d, ok := defaultOf([]string{mapping}, name); ok && said == "" {
+		return d.value
+	}
+	return string(said)
 }
 
 // defaultOf finds the default of a field.
 func defaultOf(at []string, name string) (defaultValue, bool) {
 	for _, d := range defaults() {
-		if parts := strings.Split(d.field, "."); len(at) == 2 && parts[0] == at[0] && parts[2] == name {
+		if d.names(at, name) {
 			return d, true
 		}
 	}

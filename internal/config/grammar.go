@@ -20,6 +20,7 @@ type document struct {
 	Secrets  list             `json:"secrets" jsonschema_description:"Names of secrets that every stage must have before anything of it starts. Their values are set with lotse secrets set."`
 	Source   origin           `json:"source" jsonschema_description:"Where pushed commits come from. Without it: origin of the repository, or the repository itself where it has none."`
 	Database database         `json:"database" jsonschema_description:"PostgreSQL of every stage, unless the stage says otherwise."`
+	AWS      cloud            `json:"aws" jsonschema_description:"Where the stages with engine: aws are. Nothing of it must be said."`
 	Notify   entries[notice]  `json:"notify" jsonschema_description:"Who is told how rollouts end."`
 	Stages   entries[stage]   `json:"stages" jsonschema:"required,minProperties=1" jsonschema_description:"Where the app runs, in the order of promotion: dev, staging, prod, or any names."`
 }
@@ -72,6 +73,18 @@ type database struct {
 	Migrations text  `json:"migrations" jsonschema:"minLength=1,example=db/migrations" jsonschema_description:"Folder with SQL files. What of them the database has not seen is run before the release starts, in the order of their names, once."`
 }
 
+type cloud struct {
+	Region     text  `json:"region" jsonschema:"minLength=1,example=eu-central-1" jsonschema_description:"Region of everything but the certificate of CloudFront, which can only be in us-east-1 and holds no personal data."`
+	Account    text  `json:"account" jsonschema:"pattern=^[0-9]{12}$,example=123456789012" jsonschema_description:"Account that the credentials must belong to. Without it: whichever they are of."`
+	Zone       text  `json:"zone" jsonschema:"minLength=1,example=whatsgonow.com" jsonschema_description:"Hosted zone in Route 53 that has the stages' hosts. Without it you make the records yourself."`
+	Balancer   text  `json:"balancer" jsonschema:"enum=shared,enum=own,example=shared" jsonschema_description:"shared: one load balancer for all stages; a shift takes seconds. own: one for each environment; a shift swaps their names and takes as long as DNS."`
+	Instance   text  `json:"instance" jsonschema:"minLength=1,example=t3.small" jsonschema_description:"EC2 instance type. Without it: the smallest that is usual for the machine that builds."`
+	Database   text  `json:"database" jsonschema:"minLength=1,example=db.t4g.micro" jsonschema_description:"RDS instance class."`
+	Repository text  `json:"repository" jsonschema:"pattern=^[^/]+/[^/]+$,example=whatsgonow/app" jsonschema_description:"Repository on GitHub whose workflows may deploy, without a key that lasts."`
+	Budget     count `json:"budget" jsonschema:"minimum=1,maximum=1000000,example=150" jsonschema_description:"US dollars a month at which people are told."`
+	OutsideEU  text  `json:"outside_eu" jsonschema:"minLength=10,example=Art. 45 GDPR: decision 2021/1772 on the United Kingdom" jsonschema_description:"Why a region outside the European Union is lawful for this app. Without it such a region is refused."`
+}
+
 type notice struct {
 	Slack   text `json:"slack" jsonschema:"minLength=1,example=SLACK_WEBHOOK" jsonschema_description:"Name of the secret that holds the URL of an incoming webhook of Slack."`
 	Discord text `json:"discord" jsonschema:"minLength=1,example=DISCORD_WEBHOOK" jsonschema_description:"Name of the secret that holds the URL of a webhook of Discord."`
@@ -121,7 +134,11 @@ func (d *document) app() deploy.App {
 		a.Notify = append(a.Notify, e.value.notices(e.name)...)
 	}
 	for _, e := range d.Stages {
-		a.Stages = append(a.Stages, e.value.stage(e.name, d.Database))
+		s := e.value.stage(e.name, d.Database)
+		if s.Engine == "aws" {
+			s.AWS = d.AWS.aws()
+		}
+		a.Stages = append(a.Stages, s)
 	}
 	return a
 }
@@ -159,6 +176,11 @@ func private(name string, a access) bool {
 
 func (d database) database() deploy.Database {
 	return deploy.Database{Postgres: int(d.Postgres), URL: string(d.URL), Migrations: clean(string(d.Migrations))}
+}
+
+func (c *cloud) aws() deploy.AWS {
+	return deploy.AWS{Region: given(c.Region, "aws", "region"), Account: string(c.Account), Zone: string(c.Zone), Balancer: given(c.Balancer, "aws", "balancer"),
+		Instance: string(c.Instance), Database: given(c.Database, "aws", "database"), Repository: string(c.Repository), Budget: int(c.Budget), OutsideEU: string(c.OutsideEU)}
 }
 
 // notices has one for every address that is given; Problems wants exactly one.

@@ -113,6 +113,7 @@ func TestSchemaDescribesEveryField(t *testing.T) {
 		services services.*.static services.*.fallback services.*.immutable services.*.command services.*.path services.*.health services.*.instances
 		services.*.memory services.*.cpus services.*.volumes services.*.start services.*.drain services.*.files
 		jobs jobs.*.command jobs.*.schedule jobs.*.timeout jobs.*.volumes volumes secrets source source.remote source.token source.paths source.ignore
+		aws aws.region aws.account aws.zone aws.balancer aws.instance aws.database aws.repository aws.budget aws.outside_eu
 		database database.postgres database.url database.migrations notify notify.*.slack notify.*.discord notify.*.webhook notify.*.on notify.*.stages
 		stages.*.on stages.*.access stages.*.database stages.*.database.postgres stages.*.database.url stages.*.database.migrations
 		stages stages.*.engine stages.*.url stages.*.redirects stages.*.env_file stages.*.env stages.*.watch stages.*.warm stages.*.stable stages.*.drain`)

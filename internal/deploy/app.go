@@ -96,6 +96,7 @@ type Stage struct {
 	Private   bool          // who wants to see it needs its password, and search engines are asked to stay away
 	On        Push          // what starts a deploy by itself; the zero value: nothing
 	Database  Database      // the zero value: none that Lotse knows of
+	AWS       AWS           // of a stage with the engine aws; else the zero value
 	Watch     time.Duration // how long a shifted release is watched before it settles, default 60 s
 	Warm      time.Duration // how long the release before stays up after that, default 5 min
 	Stable    time.Duration // how long health must hold before the shift, default 5 s
@@ -120,10 +121,33 @@ func (d Database) Own() bool { return d.Postgres > 0 }
 // DatabaseURL is the setting by which the services of a stage find the database that the engine runs for it.
 const DatabaseURL = "DATABASE_URL"
 
+// AWS says where in Amazon Web Services the stages with the engine aws are, with every default filled in. It is the same for all
+// stages of an app.
+type AWS struct {
+	Region     string // of everything but the certificate of CloudFront; eu-central-1 where the file says nothing
+	Account    string // twelve digits that the credentials must belong to; empty: whichever they are of
+	Zone       string // name of the hosted zone in Route 53 that has the stages' hosts; empty: a person makes the records
+	Balancer   string // AWSShared or AWSOwn
+	Instance   string // EC2 instance type; empty: the smallest that is usual for the machine that builds
+	Database   string // RDS instance class
+	Repository string // owner/name on GitHub whose workflows may deploy by OpenID Connect; empty: none
+	Budget     int    // USD a month at which people are told; 0: none
+	OutsideEU  string // why a region outside the European Union is lawful for this app; empty: it is refused
+}
+
+// Who carries the requests of a stage on AWS.
+const (
+	AWSShared = "shared" // one load balancer for all stages of the app; a shift changes the weights of its rule and takes seconds
+	AWSOwn    = "own"    // each environment has its own; a shift swaps their names and takes as long as DNS
+)
+
 // Setting is one variable of a stage. Its value is never printed, whether or not it is a secret.
 type Setting struct {
 	Name  string
 	Value secret.Text
+	// Reference names the value where the platform keeps it and reads it itself (an ARN of Secrets Manager, with the version); an engine
+	// that can then hands on the reference alone. Empty: there is only the value.
+	Reference string
 }
 
 // Problem is one mistake in what a person wrote. `config` turns Path into file, line and column.

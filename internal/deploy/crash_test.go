@@ -150,7 +150,7 @@ type pointedEngine struct {
 	p *points
 }
 
-func (e pointedEngine) DatabaseURL(ctx context.Context, db deploy.Database) (secret.Text, error) {
+func (e pointedEngine) DatabaseURL(ctx context.Context, db deploy.Database) (deploy.Setting, error) {
 	return e.Engine.(deploy.Databases).DatabaseURL(ctx, db)
 }
 

@@ -61,12 +61,20 @@ type Tasks interface {
 // removes it.
 type Databases interface {
 	// DatabaseURL is how instances and migrations reach the stage's database, whether or not it runs. It is the same for as long as
-	// there is the database. ErrUnsupported for a major version that the platform does not have, with what it has as a hint.
-	DatabaseURL(ctx context.Context, db Database) (secret.Text, error)
+	// there is the database. The setting is named DatabaseURL. ErrUnsupported for a major version that the platform does not have, with
+	// what it has as a hint.
+	DatabaseURL(ctx context.Context, db Database) (Setting, error)
 
 	// OpenDatabase makes sure that the database is there and takes connections, and that it is started again when it ends or the
 	// machine was. Idempotent. Data of another version, of another owner, or damaged, is refused and left alone, with the reason.
 	OpenDatabase(ctx context.Context, fence Fence, db Database) error
+}
+
+// Migrates is what an engine has whose databases are reached from its instances alone: Start runs the migrations of the release
+// (Stage.Database.Migrations) on the first instance before anything of the release runs, as Migrator does it, and fails with ErrMigration.
+type Migrates interface {
+	// MigratesInStart reports whether it does so for this database; where not, the database is reached from everywhere.
+	MigratesInStart(db Database) bool
 }
 
 // Logs is what an engine has that keeps the output of instances.
@@ -100,7 +108,7 @@ type Fence int64
 // Facts says what is so on a platform, for plans, evidence and docs.
 type Facts struct {
 	Engine  string        `json:"engine"`  // local, aws, kube, memory
-	Carries string        `json:"carries"` // who carries the requests: "lotse proxy", "dns"
+	Carries string        `json:"carries"` // who carries the requests: "lotse proxy", "load balancer", "dns", "cloudfront"
 	Switch  time.Duration `json:"switch"`  // how long after a Shift the old release may still be given requests
 	Shares  bool          `json:"shares"`  // shares between 0 and 100 can be given
 	Sticky  bool          `json:"sticky"`  // a client stays with one release during a share

@@ -82,7 +82,7 @@ func (w *walk) addDatabase(ctx context.Context, engine Engine) error {
 	if err != nil {
 		return err
 	}
-	w.settings.Values = append(slices.Clone(w.settings.Values), Setting{DatabaseURL, address})
+	w.settings.Values = append(slices.Clone(w.settings.Values), address)
 	slices.SortFunc(w.settings.Values, func(a, b Setting) int { return strings.Compare(a.Name, b.Name) })
 	return nil
 }
@@ -105,8 +105,14 @@ func openDatabase(ctx context.Context, w *walk) error {
 	return nil
 }
 
+// noMigrations is also true where the engine runs them in Start.
 func noMigrations(_ context.Context, w *walk) (bool, error) {
-	return w.stage.Database.Migrations == "", nil
+	return w.stage.Database.Migrations == "" || w.migratesInStart(), nil
+}
+
+func (w *walk) migratesInStart() bool {
+	inside, ok := w.c.opened(w.Stage).(Migrates)
+	return ok && w.stage.Database.Migrations != "" && inside.MigratesInStart(w.stage.Database)
 }
 
 // migrate brings the schema to where the release wants it. The old release goes on meanwhile, so a migration must leave it what it uses.

@@ -125,6 +125,7 @@ type databases struct {
 	open    map[string]int
 	applied map[string][]string
 	err     error // of the next migration
+	inside  bool  // the engine runs them
 }
 
 func (d *databases) Migrate(_ context.Context, url secret.Text, files fs.FS, dir string) (deploy.Migrated, error) {
@@ -156,9 +157,11 @@ type restarting struct {
 	stage string
 }
 
-func (e restarting) DatabaseURL(context.Context, deploy.Database) (secret.Text, error) {
-	return secret.New("postgres://" + e.stage), nil
+func (e restarting) DatabaseURL(context.Context, deploy.Database) (deploy.Setting, error) {
+	return deploy.Setting{Name: deploy.DatabaseURL, Value: secret.New("postgres://" + e.stage)}, nil
 }
+
+func (e restarting) MigratesInStart(deploy.Database) bool { return e.site.data.inside }
 
 func (e restarting) OpenDatabase(context.Context, deploy.Fence, deploy.Database) error {
 	e.site.data.mu.Lock()

@@ -227,6 +227,20 @@ func TestFailedMigration(t *testing.T) {
 	})
 }
 
+// Where only instances reach the database, the engine migrates, and the evidence says so.
+func TestMigrationsInStart(t *testing.T) {
+	inSite(t, func(t *testing.T, s *site) {
+		s.data.inside, s.data.err = true, errors.New("nobody asks the migrator")
+		one := s.deploy("one")
+		said := slices.ContainsFunc(one.Steps, func(of deploy.Step) bool {
+			return of.Name == "start" && slices.ContainsFunc(of.Evidence, func(e deploy.Evidence) bool { return e.Probe == "migrations" })
+		})
+		if one.Outcome != deploy.Settled || slices.Contains(steps(one), "migrate") || !said {
+			t.Errorf("the rollout is %+v", one)
+		}
+	})
+}
+
 // A promotion and a rollback survive the death of the controller at any moment, as a deploy does.
 func TestMovesKilledAnywhere(t *testing.T) {
 	every, offset := everyPoint(24)

@@ -119,7 +119,11 @@ func askEntry(ctx context.Context, w *walk) error {
 }
 
 func start(ctx context.Context, w *walk) error {
-	return w.engine.Start(ctx, w.lease.Fence, w.order())
+	err := w.engine.Start(ctx, w.lease.Fence, w.order())
+	if err == nil && w.migratesInStart() {
+		w.prove(Evidence{Probe: "migrations", Figure: "run on the first instance, before the release started there"})
+	}
+	return err
 }
 
 func stop(ctx context.Context, w *walk) error {

@@ -42,9 +42,9 @@ const (
 )
 
 // DatabaseURL implements deploy.Databases.
-func (e *Engine) DatabaseURL(ctx context.Context, db deploy.Database) (secret.Text, error) {
+func (e *Engine) DatabaseURL(ctx context.Context, db deploy.Database) (deploy.Setting, error) {
 	url, err := e.databaseURL(ctx, db)
-	return url, e.failed("database", err)
+	return deploy.Setting{Name: deploy.DatabaseURL, Value: url}, e.failed("database", err)
 }
 
 func (e *Engine) databaseURL(ctx context.Context, db deploy.Database) (secret.Text, error) {

@@ -27,7 +27,8 @@ import (
 func TestDatabasePortTaken(t *testing.T) {
 	m, db := newDatabaseMachine(t)
 	e := m.open(t, m.stages[0])
-	dsn, err := e.DatabaseURL(within(t, patience), db)
+	setting, err := e.DatabaseURL(within(t, patience), db)
+	dsn := setting.Value
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,8 @@ func newDatabaseMachine(t *testing.T) (*machine, deploy.Database) {
 
 func openDatabase(t *testing.T, e *local.Engine, db deploy.Database) secret.Text {
 	t.Helper()
-	dsn, err := e.DatabaseURL(within(t, patience), db)
+	setting, err := e.DatabaseURL(within(t, patience), db)
+	dsn := setting.Value
 	if err == nil {
 		err = e.OpenDatabase(within(t, patience), 1, db)
 	}
@@ -116,7 +117,8 @@ func TestDatabase(t *testing.T) {
 	stage := m.stages[0]
 	stage.Database = db
 	e := m.open(t, stage)
-	told, err := e.DatabaseURL(within(t, patience), db)
+	setting, err := e.DatabaseURL(within(t, patience), db)
+	told := setting.Value
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +191,7 @@ func TestDatabase(t *testing.T) {
 		if servers, _ := m.serversOf(t, stage); len(servers) != 1 {
 			t.Errorf("%s: %d servers", name, len(servers))
 		}
-		if url, err := fresh.DatabaseURL(within(t, patience), db); err != nil || url.Reveal() != dsn.Reveal() {
+		if url, err := fresh.DatabaseURL(within(t, patience), db); err != nil || url.Value.Reveal() != dsn.Reveal() {
 			t.Errorf("%s: another URL, or %v", name, err)
 		}
 	}

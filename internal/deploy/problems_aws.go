@@ -1,0 +1,90 @@
+package deploy
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// inTheEU are the regions of AWS whose machines stand in the European Union (docs.aws.amazon.com, Regions and Availability Zones). London
+// and Zurich are lawful by decisions of the Commission (GDPR, Art. 45), which can be withdrawn: whoever goes there says so in the file.
+func inTheEU() []string {
+	return []string{"eu-central-1", "eu-north-1", "eu-south-1", "eu-south-2", "eu-west-1", "eu-west-3"}
+}
+
+var (
+	accountPattern    = regexp.MustCompile(`^[0-9]{12}$`)
+	instancePattern   = regexp.MustCompile(`^[a-z][a-z0-9-]*\.[a-z0-9-]+$`)
+	databasePattern   = regexp.MustCompile(`^db\.[a-z0-9-]+\.[a-z0-9-]+$`)
+	repositoryPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+$`)
+)
+
+// aws checks what is said of the cloud, once: it is the same for all stages.
+func (c *checker) aws() {
+	i := slices.IndexFunc(c.app.Stages, func(s Stage) bool { return s.AWS != AWS{} })
+	if i < 0 {
+		return
+	}
+	a, at := c.app.Stages[i].AWS, []string{"aws"}
+	if !slices.Contains(inTheEU(), a.Region) && a.OutsideEU == "" {
+		c.report(field(at, "region"), "one of "+strings.Join(inTheEU(), ", ")+"; what makes another one lawful for this app can be said with outside_eu",
+			"must be in the European Union: personal data is stored and processed there (GDPR, Art. 44)")
+	}
+	if a.Balancer != AWSShared && a.Balancer != AWSOwn {
+		c.report(field(at, "balancer"), "", "must be shared or own")
+	}
+	c.matches(field(at, "account"), a.Account, accountPattern, "for example 123456789012, in quotes", "must be the twelve digits of an account")
+	c.matches(field(at, "instance"), a.Instance, instancePattern, "for example t3.small", "must be an instance type of EC2")
+	c.matches(field(at, "database"), a.Database, databasePattern, "for example db.t4g.micro", "must be an instance class of RDS")
+	c.matches(field(at, "repository"), a.Repository, repositoryPattern, "for example whatsgonow/app", "must be owner/name on GitHub")
+	if a.Zone != "" && !validHost(a.Zone) {
+		c.report(field(at, "zone"), "for example whatsgonow.com", "must be the name of a hosted zone")
+	}
+	for _, s := range c.app.Stages {
+		if s.AWS != (AWS{}) {
+			c.stageOnAWS([]string{"stages", s.Name}, s)
+		}
+	}
+}
+
+func (c *checker) matches(at []string, value string, pattern *regexp.Regexp, hint, rest string) {
+	if value != "" && !pattern.MatchString(value) {
+		c.report(at, hint, "%s", rest)
+	}
+}
+
+// maxOnAWS is what the names of app and stage may have together: an environment is called app-stage-rollout, with 10 letters of the
+// rollout, and has at most 40 (Elastic Beanstalk, CreateEnvironment).
+const maxOnAWS = 28
+
+// stageOnAWS wants hosts that the internet can know, and that the zone can have a record of.
+func (c *checker) stageOnAWS(at []string, s Stage) {
+	c.hostOnAWS(field(at, "url"), s.URL, s.AWS.Zone)
+	for i, r := range s.Redirects {
+		c.hostOnAWS(item(at, "redirects", i), r, s.AWS.Zone)
+	}
+	if n := len(c.app.Name) + len(s.Name); n > maxOnAWS {
+		c.reportName(at, "names of environments have at most 40 letters, of which Lotse needs 12", "is, with the app's name, %d letters too long for AWS", n-maxOnAWS)
+	}
+	if s.Private && c.app.Static() {
+		c.report(field(at, "access"), "write access: open, or give the app a service with a command, which asks for the password",
+			"must be open on AWS: an app of static files alone is served by CloudFront, which asks nobody for a password")
+	}
+}
+
+func (c *checker) hostOnAWS(at []string, address, zone string) {
+	host, port, _ := strings.Cut(strings.TrimPrefix(address, "https://"), ":")
+	switch {
+	case host == "localhost" || strings.HasSuffix(host, ".localhost"):
+		c.report(at, "a host that you own, for example https://www.whatsgonow.com", "must not be on this machine: the stage is on AWS")
+	case port != "" && port != "443":
+		c.report(at, "leave the port out", "must not have a port on AWS, where people come in by 443")
+	case zone != "" && host != zone && !strings.HasSuffix(host, "."+zone):
+		c.report(at, "take aws.zone out, and make the records yourself", "has the host %s, which is not in the zone %s", host, zone)
+	}
+}
+
+// Static reports whether the app has nothing but files: then there is no program that could serve a request.
+func (a App) Static() bool {
+	return !slices.ContainsFunc(a.Services, func(s Service) bool { return s.Static == "" })
+}

@@ -1,0 +1,64 @@
+package deploy_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lotse-eu/lotse/internal/deploy"
+)
+
+func appOnAWS() deploy.App {
+	a := soundApp()
+	a.Stages = a.Stages[1:]
+	s := &a.Stages[0]
+	s.Engine, s.URL, s.Redirects = "aws", "https://www.shop.example", []string{"https://shop.example"}
+	s.AWS = deploy.AWS{Region: "eu-central-1", Balancer: deploy.AWSShared, Database: "db.t4g.micro", Zone: "shop.example", Account: "123456789012", Repository: "shop/app"}
+	return a
+}
+
+func TestProblemsOnAWS(t *testing.T) {
+	if problems := appOnAWS().Problems(); len(problems) > 0 {
+		t.Fatalf("the sound app has problems: %v", problems)
+	}
+	for _, c := range []struct {
+		name   string
+		change func(a *deploy.App, s *deploy.Stage)
+		want   string
+		hint   string
+	}{
+		{"outside the EU", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Region = "us-east-1" }, "aws.region must be in the European Union: personal data is stored and processed there (GDPR, Art. 44)", "outside_eu"},
+		{"London", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Region = "eu-west-2" }, "aws.region must be in the European Union: personal data is stored and processed there (GDPR, Art. 44)", "outside_eu"},
+		{"London, with a reason", func(_ *deploy.App, s *deploy.Stage) {
+			s.AWS.Region, s.AWS.OutsideEU = "eu-west-2", "Art. 45 GDPR: decision 2021/1772"
+		}, "", ""},
+		{"a balancer that is none", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Balancer = "nginx" }, "aws.balancer must be shared or own", ""},
+		{"an account with a letter", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Account = "12345678901x" }, "aws.account must be the twelve digits of an account", "quotes"},
+		{"an instance that is none", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Instance = "small" }, "aws.instance must be an instance type of EC2", "t3"},
+		{"a repository that is an address", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Repository = "https://github.com/a/b" }, "aws.repository must be owner/name on GitHub", ""},
+		{"a host on this machine", func(_ *deploy.App, s *deploy.Stage) { s.URL = "https://www.shop.localhost" }, "stages.prod.url must not be on this machine: the stage is on AWS", "you own"},
+		{"a port", func(_ *deploy.App, s *deploy.Stage) { s.URL = "https://www.shop.example:8443" }, "stages.prod.url must not have a port on AWS, where people come in by 443", ""},
+		{"another zone", func(_ *deploy.App, s *deploy.Stage) { s.Redirects[0] = "https://myshop.example" },
+			"stages.prod.redirects[0] has the host myshop.example, which is not in the zone shop.example", "aws.zone"},
+		{"a long name", func(a *deploy.App, _ *deploy.Stage) { a.Name = strings.Repeat("a", 26) },
+			"stages.prod is, with the app's name, 2 letters too long for AWS", "40"},
+		{"files for the team alone", func(a *deploy.App, s *deploy.Stage) {
+			a.Services, a.Jobs, a.Volumes, s.Private = a.Services[:1], nil, nil, true
+		}, "stages.prod.access must be open on AWS: an app of static files alone is served by CloudFront, which asks nobody for a password", "access: open"},
+		{"an app for the team alone", func(_ *deploy.App, s *deploy.Stage) { s.Private = true }, "", ""},
+	} {
+		a := appOnAWS()
+		c.change(&a, &a.Stages[0])
+		var messages []string
+		for _, p := range a.Problems() {
+			messages = append(messages, p.Message)
+		}
+		if diff := cmp.Diff(c.want, strings.Join(messages, "\n")); diff != "" {
+			t.Errorf("%s: (-want +got)\n%s", c.name, diff)
+		}
+		if found := a.Problems(); c.hint != "" && len(found) > 0 && !strings.Contains(found[0].Hint, c.hint) {
+			t.Errorf("%s: the hint is %q", c.name, found[0].Hint)
+		}
+	}
+}
