@@ -135,6 +135,8 @@ func TestVerbsCarryEverything(t *testing.T) {
 
 	check(t, c.Abort(ctx, "a/../b?c"), f.last(), "abort a/../b?c")
 
+	check(t, c.End(ctx, deploy.StageRef{App: "shop", Stage: "dev"}, deploy.Person{Name: "Ada"}), f.last(), "end shop/dev Ada")
+
 	status, err := c.Status(ctx)
 	want, _ := f.Status(ctx)
 	check(t, err, status, want)

@@ -76,6 +76,11 @@ func (c *Client) Abort(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodPost, "/v1/rollouts/"+url.PathEscape(id)+"/abort", nil, &nothing{})
 }
 
+// End takes a stage off; it returns when nothing of it runs any more.
+func (c *Client) End(ctx context.Context, stage deploy.StageRef, by deploy.Person) error {
+	return c.call(ctx, http.MethodPost, "/v1/ends", endRequest{stage, by}, &nothing{})
+}
+
 // Status returns every stage.
 func (c *Client) Status(ctx context.Context) ([]deploy.StageStatus, error) {
 	var r stagesReply

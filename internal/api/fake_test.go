@@ -50,6 +50,10 @@ func (f *fake) Rollback(_ context.Context, q deploy.Move) (string, error) { retu
 
 func (f *fake) Redeploy(_ context.Context, q deploy.Move) (string, error) { return "dddd", f.note(q) }
 
+func (f *fake) End(_ context.Context, stage deploy.StageRef, by deploy.Person) error {
+	return f.note("end " + stage.String() + " " + by.Name)
+}
+
 func (f *fake) Abort(_ context.Context, id string) error { return f.note("abort " + id) }
 
 func (f *fake) Status(context.Context) ([]deploy.StageStatus, error) {

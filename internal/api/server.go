@@ -39,6 +39,7 @@ func NewServer(s Service, version string, log *slog.Logger) *Server {
 		"GET /v1/rollouts":                  server.history,
 		"GET /v1/rollouts/{id}":             server.rollout,
 		"POST /v1/rollouts/{id}/abort":      server.abort,
+		"POST /v1/ends":                     server.endStage,
 		"GET /v1/rollouts/{id}/updates":     server.follow,
 		"GET /v1/stages":                    server.status,
 		"GET /v1/stages/{app}/{stage}/logs": server.logs,
@@ -136,6 +137,14 @@ func (s *Server) move(ask func(context.Context, deploy.Move) (string, error)) ha
 
 func (s *Server) abort(_ http.ResponseWriter, r *http.Request) (any, error) {
 	return nothing{}, s.service.Abort(r.Context(), r.PathValue("id"))
+}
+
+func (s *Server) endStage(_ http.ResponseWriter, r *http.Request) (any, error) {
+	var q endRequest
+	if err := read(r, &q); err != nil {
+		return nil, err
+	}
+	return nothing{}, s.service.End(r.Context(), q.Stage, q.By)
 }
 
 func (s *Server) status(_ http.ResponseWriter, r *http.Request) (any, error) {

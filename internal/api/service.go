@@ -8,6 +8,7 @@
 //	GET  /v1/rollouts/{id}                                              {"rollout"}
 //	POST /v1/rollouts/{id}/abort                                        {}
 //	GET  /v1/rollouts/{id}/updates                                      stream of deploy.Update
+//	POST /v1/ends                           {"stage", "by"}             {}, when nothing of the stage runs any more
 //	GET  /v1/stages                                                     {"stages"}
 //	GET  /v1/stages/{app}/{stage}/logs?rollout=&service=&lines=&since=&follow= stream of deploy.LogLine
 //	GET  /v1/releases/{digest}                                          {"release"}
@@ -42,6 +43,7 @@ type Service interface {
 	Rollback(ctx context.Context, q deploy.Move) (id string, err error)
 	Redeploy(ctx context.Context, q deploy.Move) (id string, err error)
 	Abort(ctx context.Context, id string) error
+	End(ctx context.Context, stage deploy.StageRef, by deploy.Person) error
 	Follow(ctx context.Context, id string, yield func(deploy.Update) error) error
 	Status(ctx context.Context) ([]deploy.StageStatus, error)
 	History(ctx context.Context, app, stage string, limit int) ([]deploy.Rollout, error)

@@ -11,6 +11,10 @@ type (
 	errorReply struct {
 		Error *Error `json:"error"`
 	}
+	endRequest struct {
+		Stage deploy.StageRef `json:"stage"`
+		By    deploy.Person   `json:"by,omitzero"`
+	}
 	deployReply struct {
 		ID string `json:"id"`
 	}

@@ -143,6 +143,10 @@ func (h *harbour) Redeploy(_ context.Context, q deploy.Move) (string, error) {
 
 func (h *harbour) Abort(_ context.Context, id string) error { return h.note("abort", id) }
 
+func (h *harbour) End(_ context.Context, stage deploy.StageRef, _ deploy.Person) error {
+	return h.note("end", stage)
+}
+
 func (h *harbour) Status(context.Context) ([]deploy.StageStatus, error) {
 	return h.Stages, h.note("status")
 }

@@ -43,7 +43,7 @@ func (s *session) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&s.state, "state", "", "folder where Lotse keeps everything (LOTSE_STATE; else "+defaultState(s.Env)+")")
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "answer in JSON: one value, or a line each for what goes on; errors too")
 	for _, c := range []*cobra.Command{
-		s.deployCommand(), s.promoteCommand(), s.rollbackCommand(), s.redeployCommand(), s.followCommand(), s.abortCommand(),
+		s.deployCommand(), s.promoteCommand(), s.rollbackCommand(), s.redeployCommand(), s.endCommand(), s.followCommand(), s.abortCommand(),
 		s.statusCommand(), s.historyCommand(), s.showCommand(), s.releaseCommand(), s.logsCommand(), s.openCommand(),
 		s.pushedCommand(), s.hookCommand(),
 		s.envCommand(), s.secretsCommand(), s.passwordCommand(), s.notifyCommand(),

@@ -30,7 +30,8 @@ type Controller struct {
 	active  map[StageRef]*walk
 	byID    map[string]*walk
 	engines map[StageRef]Engine
-	changed chan struct{} // something settled: look at warm releases and jobs again
+	changed chan struct{}     // something settled: look at warm releases and jobs again
+	freed   map[StageRef]bool // stages that were ended and are gone
 
 	retiring map[StageRef]*retirement
 	pushes   *pushes
@@ -73,7 +74,7 @@ type Places interface {
 // New makes a controller. Run must be called before anything else.
 func New(c Config) *Controller {
 	return &Controller{Config: c, begun: make(chan struct{}), active: map[StageRef]*walk{}, byID: map[string]*walk{},
-		engines: map[StageRef]Engine{}, changed: make(chan struct{}, 1), retiring: map[StageRef]*retirement{}, pushes: newPushes()}
+		engines: map[StageRef]Engine{}, changed: make(chan struct{}, 1), freed: map[StageRef]bool{}, retiring: map[StageRef]*retirement{}, pushes: newPushes()}
 }
 
 // Run takes up what an earlier controller left unfinished, then ends warm releases in time and runs jobs, until ctx ends.
@@ -259,6 +260,13 @@ func (c *Controller) takeUp(ctx context.Context) error {
 	for _, r := range current(rollouts) {
 		if err := c.adopt(ctx, r); err != nil {
 			c.Log.Error("what was running could not be adopted", "rollout", r.ID, "stage", r.Stage.String(), "error", err)
+		}
+	}
+	for _, r := range overOf(rollouts) {
+		w := c.newWalk(r.ID)
+		w.Rollout = r
+		if err := c.reequip(ctx, w); err != nil {
+			c.Log.Warn("a stage that was ended could not be looked at again", "stage", r.Stage.String(), "error", err)
 		}
 	}
 	return nil

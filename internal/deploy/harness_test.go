@@ -35,6 +35,7 @@ type site struct {
 	sources deploy.Sources // nil: no push starts anything
 	points  *points        // nil: nothing crashes
 	life    int
+	freed   atomic.Int64 // how often an engine gave an address back
 	crashed atomic.Int64 // how often the first instance of the api ended and was started again
 	*deploy.Controller
 	end func()
@@ -160,6 +161,8 @@ type restarting struct {
 func (e restarting) DatabaseURL(context.Context, deploy.Database) (deploy.Setting, error) {
 	return deploy.Setting{Name: deploy.DatabaseURL, Value: secret.New("postgres://" + e.stage)}, nil
 }
+
+func (e restarting) End(context.Context, deploy.Fence) error { e.site.freed.Add(1); return nil }
 
 func (e restarting) MigratesInStart(deploy.Database) bool { return e.site.data.inside }
 

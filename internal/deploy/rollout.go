@@ -34,10 +34,11 @@ const (
 	Settled   Outcome = "settled"
 	Reverted  Outcome = "reverted"  // it missed, and what it did is undone
 	Unchanged Outcome = "unchanged" // the stage served the release already
+	Over      Outcome = "over"      // it settled, and the stage was ended later
 )
 
 // Ended reports whether nothing more will happen.
-func (o Outcome) Ended() bool { return o == Settled || o == Reverted || o == Unchanged }
+func (o Outcome) Ended() bool { return o == Settled || o == Reverted || o == Unchanged || o == Over }
 
 // Rollout is what the ledger knows of one rollout: a fold over its events.
 type Rollout struct {
@@ -209,6 +210,9 @@ func fold(events []Event) ([]Rollout, error) {
 	var order []string
 	byID := map[string]*Rollout{}
 	for _, e := range events {
+		if e.Kind == KindStageEnded {
+			endStage(byID, e)
+		}
 		if e.Rollout == "" {
 			continue
 		}

@@ -27,7 +27,7 @@ func (n Notice) Tells(stage string, outcome Outcome) bool {
 	switch outcome {
 	case Reverted:
 		on = "failure"
-	case Settled:
+	case Settled, Over:
 	default: // nothing happened, or not yet
 		return false
 	}

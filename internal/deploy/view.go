@@ -70,7 +70,7 @@ func roads(rollouts []Rollout) (lanes []lane) {
 			lanes = append(lanes, lane{StageRef{app, s.Stage}, s.URL})
 		}
 		for _, r := range rollouts {
-			if r.Stage.App == app && !slices.ContainsFunc(lanes, func(l lane) bool { return l.ref == r.Stage }) {
+			if r.Stage.App == app && r.Outcome != Over && !slices.ContainsFunc(lanes, func(l lane) bool { return l.ref == r.Stage }) {
 				lanes = append(lanes, lane{r.Stage, r.URL})
 			}
 		}

@@ -26,7 +26,7 @@ func (c *Controller) retireWarm(ctx context.Context) time.Duration {
 		return lookBack
 	}
 	going := goingOn(rollouts)
-	for _, r := range settledOf(rollouts) {
+	for _, r := range append(settledOf(rollouts), overOf(rollouts)...) {
 		if going[r.Stage] {
 			continue // whoever walks the rollout looks after the stage
 		}
@@ -50,6 +50,9 @@ func (c *Controller) warmFor(ctx context.Context, r Rollout) (time.Duration, err
 	engine := c.opened(r.Stage)
 	if engine == nil || c.busy(r.Stage) {
 		return longWait, nil
+	}
+	if r.Outcome == Over && !c.isFreed(r.Stage) {
+		return 0, nil
 	}
 	running, err := engine.List(ctx)
 	if err != nil {
@@ -113,12 +116,23 @@ func (c *Controller) stopWarm(ctx context.Context, r Rollout) error {
 	if err != nil {
 		return err
 	}
-	keep := []string{r.ID}
-	if r.warmLeft() > 0 {
-		keep = append(keep, r.Before)
+	engine := c.opened(r.Stage)
+	err = c.stopAllBut(ctx, r.Stage, engine, lease.Fence, r.Drain, r.wanted()...)
+	if err == nil && r.Outcome == Over {
+		err = c.free(ctx, r.Stage, engine, lease.Fence)
 	}
-	err = c.stopAllBut(ctx, r.Stage, c.opened(r.Stage), lease.Fence, r.Drain, keep...)
 	return errors.Join(err, c.Ledger.Release(context.WithoutCancel(ctx), lease))
+}
+
+// wanted are the rollouts that go on running when r was the last to settle on its stage.
+func (r Rollout) wanted() []string {
+	switch {
+	case r.Outcome == Over:
+		return nil
+	case r.warmLeft() > 0:
+		return []string{r.ID, r.Before}
+	}
+	return []string{r.ID}
 }
 
 // interrupt ends a retirement, so that a rollout need not wait for its drain. What is in flight goes on; the rollout's own

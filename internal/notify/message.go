@@ -56,7 +56,7 @@ func newMessage(s story, names []string) message {
 	r := s.rollout
 	m := message{ID: s.id(), Event: "success", App: r.Stage.App, Stage: r.Stage.Stage, URL: r.URL, Verb: r.Verb, Trigger: r.Trigger, Rollout: r.ID,
 		Release: r.Release, Commit: r.Commit, Began: r.Began, Ended: r.Ended, Seconds: r.Ended.Sub(r.Began).Round(time.Millisecond).Seconds()}
-	if r.Outcome != deploy.Settled {
+	if r.Outcome != deploy.Settled && r.Outcome != deploy.Over {
 		m.Event, m.Failure = "failure", newFailure(r, newCleaner(s.settings, names))
 	}
 	return m

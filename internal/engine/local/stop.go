@@ -88,3 +88,12 @@ func (e *Engine) drain(ctx context.Context, n *note, drain time.Duration) error 
 	})
 	return group.Wait()
 }
+
+// End implements deploy.Ends: the address of the stage is free for others. Volumes and the database stay.
+func (e *Engine) End(ctx context.Context, fence deploy.Fence) error {
+	err := e.admit(ctx, fence)
+	if err == nil {
+		err = e.Proxy.Remove(ctx, e.key(), int64(fence))
+	}
+	return e.failed("end", err)
+}
