@@ -7,7 +7,7 @@ export CGO_ENABLED ?= 1 # the race detector needs it; the product itself is buil
 BIN := bin/lotse
 DEMO ?= .demo
 
-.PHONY: help build demo demo-down test lint bench prove needs clean
+.PHONY: help build demo demo-down test lint bench prove aws-smoke needs clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ prove: ## everything that takes longer: all crash points, long fuzzing, soak
 	@scripts/needs test
 	LOTSE_PROVE=1 go test -race -timeout 120m -count=1 ./...
 	scripts/fuzz
+
+aws-smoke: build ## try a real AWS account: asks before it spends, and takes away what it made
+	@scripts/aws-smoke
 
 clean: ## what was built, not what the demo made
 	rm -rf bin .cache bench/results.json

@@ -79,7 +79,7 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 	}
 
 	group, ctx := errgroup.WithContext(ctx)
-	engines := &engines{port: at.HTTPS, ctx: ctx, group: group, place: p, depot: store, proxy: traffic, keepers: keepers, log: log}
+	engines := &engines{port: at.HTTPS, ctx: ctx, group: group, place: p, builder: builder, depot: store, proxy: traffic, keepers: keepers, log: log}
 	controller := deploy.New(deploy.Config{Ledger: book, Places: book, Builder: builder, Sources: sources, Migrate: migrate.New(migrate.Config{Log: log}), Read: config.Read, Settings: settings.Of,
 		Engine: engines.open, Address: at.address, Owner: owner(), Log: log})
 	teller, err := notify.Open(ctx, notify.Config{Ledger: book, Rollouts: controller, Names: namesIn(book), Log: log})
@@ -166,10 +166,10 @@ func openKeepers(log *slog.Logger) (*process.Keepers, error) {
 	return &process.Keepers{Command: []string{exe, "keep"}, Log: log}, err
 }
 
-// address is a stage's URL as it is reached on this machine.
+// address is a stage's URL as it is reached, with the port of this machine's proxy where that serves it.
 func (p ports) address(s deploy.Stage) string {
 	u, err := url.Parse(s.URL)
-	if err != nil || p.HTTPS == 443 {
+	if err != nil || p.HTTPS == 443 || s.AWS != (deploy.AWS{}) {
 		return s.URL
 	}
 	u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(p.HTTPS))
@@ -182,6 +182,7 @@ type engines struct {
 	ctx     context.Context
 	group   *errgroup.Group
 	place   place
+	builder deploy.Builder
 	depot   *depot.Depot
 	proxy   *proxy.Client
 	keepers *process.Keepers
@@ -192,9 +193,29 @@ type engines struct {
 func (e *engines) open(app string, stage deploy.Stage) (deploy.Engine, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if stage.Engine != "" && stage.Engine != "local" {
-		return nil, deploy.Hint(fmt.Errorf("%w: engine %q", deploy.ErrUnsupported, stage.Engine), "this version of Lotse has the engine local")
+	switch stage.Engine {
+	case "", "local":
+		return e.local(app, stage)
+	case "aws":
+		return e.aws(app, stage)
 	}
+	return nil, deploy.Hint(fmt.Errorf("%w: engine %q", deploy.ErrUnsupported, stage.Engine), "this version of Lotse has the engines local and aws")
+}
+
+// aws opens the engine that drives AWS. Nothing is asked there yet.
+func (e *engines) aws(app string, stage deploy.Stage) (deploy.Engine, error) {
+	account, err := awsConfig(e.ctx, stage.AWS.Region)
+	if err != nil {
+		return nil, err
+	}
+	exe, err := self()
+	if err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: engine aws %v %s", deploy.ErrUnsupported, account.Region, exe)
+}
+
+func (e *engines) local(app string, stage deploy.Stage) (deploy.Engine, error) {
 	if err := certifiable(stage); err != nil {
 		return nil, err
 	}
