@@ -26,6 +26,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/pipeline"
 	"github.com/lotse-eu/lotse/internal/process"
 	"github.com/lotse-eu/lotse/internal/proxy"
+	"github.com/lotse-eu/lotse/internal/supabase"
 	"github.com/lotse-eu/lotse/internal/vault"
 )
 
@@ -81,7 +82,7 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 	group, ctx := errgroup.WithContext(ctx)
 	engines := &engines{port: at.HTTPS, ctx: ctx, group: group, place: p, builder: builder, depot: store, proxy: traffic, keepers: keepers, log: log}
 	controller := deploy.New(deploy.Config{Ledger: book, Places: book, Builder: builder, Sources: sources, Migrate: migrate.New(migrate.Config{Log: log}), Read: config.Read, Settings: settings.Of,
-		Engine: engines.open, Address: at.address, Owner: owner(), Log: log})
+		Engine: engines.open, Whereabouts: whereabouts(supabase.Client{}), Address: at.address, Owner: owner(), Log: log})
 	teller, err := notify.Open(ctx, notify.Config{Ledger: book, Rollouts: controller, Names: namesIn(book), Log: log})
 	if err != nil {
 		return err

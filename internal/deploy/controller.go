@@ -50,6 +50,9 @@ type Config struct {
 	Settings func(ctx context.Context, dir string, app string, stage Stage) (Settings, error)
 	// Engine opens the engine of a stage.
 	Engine func(app string, stage Stage) (Engine, error)
+	// Whereabouts finds out where services of others stand that the settings of a stage point to, and returns what it found. ErrRefused
+	// for one that is outside the EU. nil: nothing is asked.
+	Whereabouts func(ctx context.Context, stage Stage, settings []Setting) ([]Evidence, error)
 	// Address is where a stage's URL is reached on this machine, with the port.
 	Address func(Stage) string
 	// Owner tells this controller from any other, also from the one before it on this machine.

@@ -15,13 +15,27 @@ import (
 // forInstances leaves out what is for Lotse alone: the token of the source, the addresses of those who are told. What the app names under
 // secrets, it gets.
 func (a App) forInstances(all []Setting) []Setting {
-	own := []string{a.Source.Token}
+	own := []string{a.Source.Token, SupabaseToken}
 	for _, n := range a.Notify {
 		own = append(own, n.URL)
 	}
 	return slices.DeleteFunc(slices.Clone(all), func(s Setting) bool {
 		return slices.Contains(own, s.Name) && !slices.Contains(a.Secrets, s.Name)
 	})
+}
+
+// SupabaseToken is the setting with which Supabase is asked where a project stands. Lotse alone uses it.
+const SupabaseToken = "SUPABASE_ACCESS_TOKEN"
+
+func (w *walk) askWhereabouts(ctx context.Context) error {
+	if w.c.Whereabouts == nil {
+		return nil
+	}
+	found, err := w.c.Whereabouts(ctx, w.stage, w.settings.Values)
+	for _, e := range found {
+		w.prove(e)
+	}
+	return err
 }
 
 // public are the names that the pipeline bakes into what it makes, each once.

@@ -227,6 +227,23 @@ func TestFailedMigration(t *testing.T) {
 	})
 }
 
+// A stage whose data would be stored abroad is refused before anything of it is touched, and the evidence says what was found.
+func TestAbroad(t *testing.T) {
+	inSite(t, func(t *testing.T, s *site) {
+		s.abroad = deploy.Hint(deploy.ErrRefused, "come home")
+		one := s.deploy("one")
+		if one.Outcome != deploy.Reverted || one.Turned.Step != "entry" || one.Turned.Code != "refused" || one.Turned.Hint != "come home" || slices.Contains(steps(one), "start") {
+			t.Errorf("the rollout is %+v", one)
+		}
+		s.abroad = nil
+		two := s.deploy("one")
+		i := slices.IndexFunc(two.Steps, func(of deploy.Step) bool { return of.Name == "entry" })
+		if two.Outcome != deploy.Settled || !slices.Contains(two.Steps[i].Evidence, deploy.Evidence{Probe: "region", Figure: "somewhere"}) {
+			t.Errorf("the rollout is %+v", two)
+		}
+	})
+}
+
 // Where only instances reach the database, the engine migrates, and the evidence says so.
 func TestMigrationsInStart(t *testing.T) {
 	inSite(t, func(t *testing.T, s *site) {

@@ -12,6 +12,9 @@ func inTheEU() []string {
 	return []string{"eu-central-1", "eu-north-1", "eu-south-1", "eu-south-2", "eu-west-1", "eu-west-3"}
 }
 
+// InTheEU reports whether a region, as AWS names it, is in the European Union.
+func InTheEU(region string) bool { return slices.Contains(inTheEU(), region) }
+
 var (
 	accountPattern    = regexp.MustCompile(`^[0-9]{12}$`)
 	instancePattern   = regexp.MustCompile(`^[a-z][a-z0-9-]*\.[a-z0-9-]+$`)
@@ -26,7 +29,7 @@ func (c *checker) aws() {
 		return
 	}
 	a, at := c.app.Stages[i].AWS, []string{"aws"}
-	if !slices.Contains(inTheEU(), a.Region) && a.OutsideEU == "" {
+	if !InTheEU(a.Region) && a.OutsideEU == "" {
 		c.report(field(at, "region"), "one of "+strings.Join(inTheEU(), ", ")+"; what makes another one lawful for this app can be said with outside_eu",
 			"must be in the European Union: personal data is stored and processed there (GDPR, Art. 44)")
 	}

@@ -107,6 +107,9 @@ func askEntry(ctx context.Context, w *walk) error {
 			"deploy the commit again; the pipeline makes the release anew from what is whole")
 	}
 	w.prove(Evidence{Probe: "release", Figure: fmt.Sprintf("%d files verified in %s", len(w.release.Manifest.Files), since(begun))})
+	if err := w.askWhereabouts(ctx); err != nil {
+		return err
+	}
 	running, err := w.engine.List(ctx)
 	if err != nil {
 		return err
