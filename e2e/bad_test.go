@@ -12,6 +12,7 @@ import (
 
 // A release that cannot serve never gets a request. The one before goes on, the command says why, and nothing is left.
 func TestBadReleases(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	repo := m.repository(map[string]string{"lotse.yaml": m.appFile("bin/app good", 2, quick), "release.txt": "good\n"})
 	m.must(repo, "deploy")

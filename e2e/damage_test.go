@@ -19,6 +19,7 @@ import (
 // Bytes of a release that change in the depot after it was built are noticed before they are used. The rollout goes back, and
 // the same commit, deployed again, makes the release anew.
 func TestDamagedRelease(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	dir := m.repository(site("good\n"))
 	m.must(dir, "deploy")
@@ -70,6 +71,7 @@ func replaceBelow(t *testing.T, dir, old, with string) (files int) {
 // A ledger that is not what was written is said by whoever looks: at the event, where one was changed; where it is no ledger
 // any more, the controller does not start. What serves goes on, and with the copy put back everything does.
 func TestDamagedLedger(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	dir := m.repository(site("good\n"))
 	m.must(dir, "deploy")

@@ -45,6 +45,7 @@ func (m *machine) postmasters() (n int) {
 
 // What the app wrote is there after everything was killed at once, and exactly one server runs.
 func TestDatabaseOutlivesEverything(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	repo := m.repository(map[string]string{"lotse.yaml": m.roadFile(ownDatabase), "release.txt": "0\n",
 		"db/1_places.sql": "CREATE TABLE places (name text);\n"})
@@ -100,6 +101,7 @@ func (m *machine) dropped(repo string) {
 // The next migration runs while the old release serves, and one that fails half way leaves nothing of itself, says where it failed,
 // and the old release never stops.
 func TestMigrations(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	repo := m.repository(map[string]string{"lotse.yaml": m.roadFile(ownDatabase), "release.txt": "0\n",
 		"db/1_places.sql": "CREATE TABLE places (name text);\n"})
@@ -145,6 +147,7 @@ func TestMigrations(t *testing.T) {
 
 // Data that is not what the file says is refused with the reason, and left alone.
 func TestWrongData(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	files := map[string]string{"lotse.yaml": m.roadFile(ownDatabase), "release.txt": "0\n", "db/1.sql": "SELECT 1;\n"}
 	repo := m.repository(files)

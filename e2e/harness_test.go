@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,6 +43,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == lacking {
 		fmt.Fprintln(os.Stderr, execLacking(os.Args[2:]))
 		os.Exit(1)
+	}
+	flag.Parse()
+	if err := flag.Set("test.parallel", strconv.Itoa(max(3, runtime.GOMAXPROCS(0)))); err != nil { // most of the time they wait for windows to pass
+		panic(err)
 	}
 	code := m.Run()
 	if b, err := built(); err == nil {

@@ -116,6 +116,7 @@ func (m *machine) tellsNothing(t *testing.T, name, text, secret string) {
 
 // The further addresses of a stage are sent to its own, with their path and query.
 func TestRedirectedHosts(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	dir := m.repository(map[string]string{"dist/index.html": "<!doctype html>", "lotse.yaml": `app: shop
 services: { site: { static: dist } }
@@ -136,6 +137,7 @@ stages: { dev: { url: https://www.shop.localhost, access: open, redirects: [http
 
 // A host that Lotse has no certificate for is refused before anything is built.
 func TestHostWithoutACertificate(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	dir := m.repository(map[string]string{"dist/index.html": "<!doctype html>", "lotse.yaml": `app: shop
 services: { site: { static: dist } }

@@ -101,6 +101,7 @@ var heavyScaffolds = []scaffold{
 
 // Apps as their tools make them, from an empty folder to an HTTPS address of dev, without a line written by hand for Lotse.
 func TestInit(t *testing.T) {
+	t.Parallel()
 	all := lightScaffolds
 	if proving() {
 		all = append(all, heavyScaffolds...)

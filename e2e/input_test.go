@@ -116,6 +116,7 @@ func (m *machine) atRest() {
 }
 
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	first := m.repository(site("good\n"))
 	m.must(first, "deploy")
@@ -256,6 +257,7 @@ stages:
 
 // Of two deploys at the same moment one is told that the stage is being changed, and by what; the other one goes through.
 func TestTwoDeploysAtOnce(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	first := m.repository(site("good\n"))
 	m.must(first, "deploy")
@@ -290,6 +292,7 @@ func TestTwoDeploysAtOnce(t *testing.T) {
 
 // Without a controller every command says alike what to do, and what serves goes on.
 func TestNoController(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	dir := m.repository(site("good\n"))
 	m.must(dir, "deploy")

@@ -98,6 +98,7 @@ func none(t *testing.T, r load.Report) {
 
 // A rollout that is under way when the controller is killed goes on when it is started again, wherever it was.
 func TestRolloutOutlivesController(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	m.deployed(1)
 	h := m.loaded(m.everyKind())
@@ -138,6 +139,7 @@ func (m *machine) at(id string) string {
 
 // Everything is killed at once, as a power cut would, and only the controller is started again.
 func TestReboot(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	m.deployed(2)
 	before := m.instances()
@@ -159,6 +161,7 @@ func TestReboot(t *testing.T) {
 
 // `lotse down` leaves nothing running, also when it is said twice, and the next controller brings back what was served.
 func TestDownAndUp(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	m.deployed(2)
 	before := m.instances()

@@ -15,6 +15,7 @@ import (
 // A stage that says nothing of access is private from its first deploy on. Who signs in stays signed in through rollouts under load
 // and the death of the proxy, until there is a new password.
 func TestStageIsPrivate(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	file := strings.Replace(m.appFile("bin/app good", 1, quick), "access: open, ", "", 1)
 	repo := m.repository(map[string]string{"lotse.yaml": file, "release.txt": "0\n"})

@@ -16,6 +16,7 @@ import (
 // A push to a bare repository next door reaches dev by itself, and so do the pushes of the time in which no controller ran: the newest of
 // them, once. `git push` never waits for Lotse.
 func TestPush(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	repo := m.repository(map[string]string{"lotse.yaml": m.appFile("bin/app good", 1, quick+", on: push main"), "release.txt": "first\n"})
 	origin := filepath.Join(m.work, "origin.git")

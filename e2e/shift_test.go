@@ -66,6 +66,7 @@ func (m *machine) more(h *load.Hammer, answers int) {
 
 // Release after release goes out under load of all kinds, and no request fails.
 func TestShiftsUnderLoad(t *testing.T) {
+	t.Parallel()
 	deploys := 5
 	if proving() {
 		deploys = 20
@@ -88,6 +89,7 @@ func TestShiftsUnderLoad(t *testing.T) {
 
 // The planted fault: without the time to drain, the same load must see failures. Else the test above proves nothing.
 func TestShiftsWithoutDrain(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	report := m.shifts("watch: 1s, stable: 1s, warm: 1ms, drain: 1ms", 3)
 	t.Logf("without a drain: %s", report.Summary())
@@ -115,6 +117,7 @@ func (m *machine) shifts(stage string, deploys int) load.Report {
 // A release that is warm no more is drained like any other: a download that outlasts the warm time is not cut. And who deploys
 // meanwhile does not find the stage busy.
 func TestWarmReleaseIsDrained(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	const warm = "watch: 500ms, stable: 500ms, warm: 500ms, drain: 20s"
 	repo := m.repository(map[string]string{"lotse.yaml": m.appFile("bin/app good", 1, warm), "release.txt": "0\n"})

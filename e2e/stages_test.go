@@ -53,6 +53,7 @@ func (m *machine) about(stage string) load.About {
 // Promotions and rollbacks over three stages, while prod is under load of every kind: no request fails, and every stage serves what it
 // was given.
 func TestStagesUnderLoad(t *testing.T) {
+	t.Parallel()
 	moves := 6
 	if proving() {
 		moves = 20
@@ -96,6 +97,7 @@ func TestStagesUnderLoad(t *testing.T) {
 
 // What is not on the road is refused before anything is started, and says what to type instead.
 func TestRoadIsKept(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	repo := m.repository(map[string]string{"lotse.yaml": m.roadFile(""), "release.txt": "0\n"})
 	for _, c := range []struct {
@@ -125,6 +127,7 @@ func TestRoadIsKept(t *testing.T) {
 
 // Stages do not reach each other's files, variables and databases: tried as the user that a stage's services run as.
 func TestStagesAreApart(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("NOT RUN: without root all stages run as the caller, who may read everything of his own")
 	}
@@ -245,6 +248,7 @@ func (m *machine) commandAs(uid uint32, name string, args ...string) *exec.Cmd {
 
 // What a step bakes in differs from stage to stage; the release that people see is one on all of them.
 func TestPublicValuesOfStages(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	file := `app: road
 pipeline:
