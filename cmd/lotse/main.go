@@ -23,6 +23,9 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == "keep" { // before anything else: a keeper is to stay small
 		os.Exit(exit(process.Keep(context.Background(), os.Args[2], os.Stdin)))
 	}
+	if len(os.Args) > 1 && os.Args[1] == "front" { // its exit codes are those of the commands that it runs
+		os.Exit(frontMain(os.Args[2:], os.Environ(), os.Stdout, os.Stderr))
+	}
 	os.Exit(cli.New(parts()).Run(context.Background(), os.Args[1:], cli.OS()))
 }
 
@@ -38,7 +41,10 @@ func parts() cli.Parts {
 	return cli.Parts{
 		Version: version(),
 		Serve: func(ctx context.Context, o cli.ServeOptions) error {
-			return serve(ctx, place(o.State), ports{o.HTTPS, o.HTTP}, o.Log, o.Ready)
+			if o.Detach {
+				return serveDetached(ctx, o)
+			}
+			return serve(ctx, place(o.State), ports{o.HTTPS, o.HTTP}, o.Shared, o.Log, o.Ready)
 		},
 		Down: func(ctx context.Context, state string) error {
 			return down(ctx, place(state), slog.New(slog.DiscardHandler))
@@ -63,6 +69,7 @@ func parts() cli.Parts {
 		Trust:        func(state string) (string, error) { return trust(state, (*proxy.Authority).Trust) },
 		Untrust:      func(state string) (string, error) { return trust(state, (*proxy.Authority).Untrust) },
 		Doctor:       doctor,
+		Infra:        infrastructure(),
 		Demo:         runDemo,
 		DemoDown:     endDemo,
 	}

@@ -38,6 +38,34 @@ func (s *Server) drain(ctx context.Context, key, id string, timeout time.Duratio
 	return done, err
 }
 
+// LetGo empties a release that goes on to serve: websockets and event streams part as in Client.Drain, also those that come meanwhile,
+// and other requests end by themselves. It returns when at one instant nothing of the release is in flight, or after timeout, when
+// what was in flight from the beginning is cut. New requests are answered throughout. An unknown release is Drained{}. A cancel ends
+// the waiting; streams that were asked to part do.
+func (s *Server) LetGo(ctx context.Context, key, releaseID string, timeout time.Duration) (Drained, error) {
+	s.mu.Lock()
+	f := s.flights[flightKey{key, releaseID}]
+	s.mu.Unlock()
+	if f == nil {
+		return Drained{}, nil
+	}
+	s.drains.Add(1)
+	defer s.drains.Add(-1)
+	e := newEmptying(f, timeout)
+	defer e.tick.Stop()
+	old := func(x *exchange) bool { return !x.start.After(e.begin) }
+	atStart := len(f.aloft(old))
+	for over := false; f.refs.Load() > 0 && !over; {
+		select {
+		case <-ctx.Done():
+			return Drained{}, ctx.Err()
+		case <-e.tick.C:
+		}
+		over = e.step(old)
+	}
+	return e.drained(atStart), nil
+}
+
 func (s *Server) serves(f *flight) bool {
 	if site := s.table.Load().sites[f.site]; site != nil {
 		for _, r := range site.releases {
@@ -63,34 +91,57 @@ func (s *Server) empty(ctx context.Context, f *flight, timeout time.Duration, re
 	atStart := int(f.refs.Load())
 	s.drains.Add(1)
 	defer s.drains.Add(-1)
-	tick := time.NewTicker(max(min(drainTick, timeout/partSteps), time.Millisecond))
-	defer tick.Stop()
-	begin := time.Now()
-	spread := spread{span: timeout * 4 / 5}
-	cut := 0
+	e := newEmptying(f, timeout)
+	defer e.tick.Stop()
 	for f.refs.Load() > 0 {
 		select {
 		case <-ctx.Done():
 			return Drained{}, ctx.Err()
-		case <-tick.C:
+		case <-e.tick.C:
 		}
 		if recalled(f) {
 			return Drained{}, fmt.Errorf("%s in %s: %w", f.id, f.site, ErrServing)
 		}
-		since := time.Since(begin)
-		streams := f.aloft((*exchange).canPart)
-		for _, x := range streams[:spread.due(since, len(streams))] {
-			x.part()
-		}
-		if since >= timeout {
-			for _, x := range f.aloft(func(*exchange) bool { return true }) {
-				if x.cut() {
-					cut++
-				}
-			}
+		e.step(func(*exchange) bool { return true })
+	}
+	return e.drained(atStart), nil
+}
+
+// emptying is a flight on its way to nothing: streams part little by little, and after timeout the rest is cut.
+type emptying struct {
+	flight  *flight
+	begin   time.Time
+	timeout time.Duration
+	tick    *time.Ticker
+	spread  spread
+	cut     int
+}
+
+func newEmptying(f *flight, timeout time.Duration) *emptying {
+	return &emptying{flight: f, begin: time.Now(), timeout: timeout, spread: spread{span: timeout * 4 / 5},
+		tick: time.NewTicker(max(min(drainTick, timeout/partSteps), time.Millisecond))}
+}
+
+// step does what is due now, and reports whether the time is over. Then of what is in the air all that may be cut is.
+func (e *emptying) step(may func(*exchange) bool) (over bool) {
+	since := time.Since(e.begin)
+	streams := e.flight.aloft((*exchange).canPart)
+	for _, x := range streams[:e.spread.due(since, len(streams))] {
+		x.part()
+	}
+	if since < e.timeout {
+		return false
+	}
+	for _, x := range e.flight.aloft(may) {
+		if x.cut() {
+			e.cut++
 		}
 	}
-	return Drained{Finished: max(atStart-cut, 0), Cut: cut}, nil
+	return true
+}
+
+func (e *emptying) drained(atStart int) Drained {
+	return Drained{Finished: max(atStart-e.cut, 0), Cut: e.cut}
 }
 
 // spread says how many streams to ask to part, so that they do not all come back at once.

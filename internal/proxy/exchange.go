@@ -38,6 +38,8 @@ type exchange struct {
 	body   body
 	pin    *pin // it came over the control socket, for one release; nil: it goes by the shares
 
+	insecure bool // the client spoke plain HTTP, to the balancer before us
+
 	entry  *entry
 	flight *flight
 	route  *liveRoute
@@ -62,19 +64,22 @@ type exchange struct {
 
 func newExchange(s *Server, w http.ResponseWriter, r *http.Request) *exchange {
 	x := &exchange{server: s, w: w, r: r, start: time.Now(), host: hostOnly(r.Host)}
-	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		x.client = addr.Addr().Unmap()
-	}
+	x.whoAsks()
 	x.body.ReadCloser = r.Body
 	return x
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := newExchange(s, w, r)
 	s.air.Add(1)
 	defer s.air.Add(-1)
+	if s.asksHealth(w, r) {
+		return
+	}
+	x := newExchange(s, w, r)
 	defer x.finish()
-	x.carry()
+	if x.secured() {
+		x.carry()
+	}
 }
 
 // carry takes the exchange to whatever the table says now; when no instance can be dialled it waits, lets go of the

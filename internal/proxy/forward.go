@@ -144,9 +144,9 @@ func hop(name string) bool {
 	return false
 }
 
-// own are the headers that only we may set.
+// own are the headers that only we may set, and the token by which a balancer was told where to take a request.
 func own(name string) bool {
-	return name == "Forwarded" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-")
+	return name == reachHeader || name == "Forwarded" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-")
 }
 
 func upgradeOf(h http.Header) string {

@@ -83,11 +83,12 @@ func (s *Server) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	return nil, errors.New("no certificate for this name")
 }
 
-// serve returns when a listener fails, or nil when they are closed.
-func (f *front) serve(ctx context.Context) error {
+// begin accepts. It is over before anybody says goodbye, which waits for the loops; what it returns tells of a listener that fails
+// before ctx has ended.
+func (f *front) begin(ctx context.Context) (failed <-chan error) {
 	f.running.Go(func() { _ = f.h1.Serve(f.forH1) })
 	f.running.Go(func() { _ = f.h2.Serve(f.forH2) })
-	failed := make(chan error, len(f.s.cfg.Listeners))
+	fails := make(chan error, len(f.s.cfg.Listeners))
 	for i, l := range f.s.cfg.Listeners {
 		loops, loop := &f.accepting, f.accept
 		if i%2 == 1 {
@@ -96,10 +97,15 @@ func (f *front) serve(ctx context.Context) error {
 		loops.Go(func() {
 			err := loop(l)
 			if ctx.Err() == nil {
-				failed <- fmt.Errorf("a listener failed: %w", err)
+				fails <- fmt.Errorf("a listener failed: %w", err)
 			}
 		})
 	}
+	return fails
+}
+
+// until returns when a listener has failed, or nil when ctx has ended.
+func (f *front) until(ctx context.Context, failed <-chan error) error {
 	select {
 	case err := <-failed:
 		return err
@@ -203,12 +209,13 @@ func (f *front) close() {
 
 // toHTTPS redirects, for hosts that are known.
 func (s *Server) toHTTPS(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{server: s, w: w, r: r, start: time.Now(), host: hostOnly(r.Host)}
-	if addr, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
-		x.client = addr.Addr().Unmap()
-	}
-	x.body.ReadCloser = r.Body
+	x := newExchange(s, w, r)
 	defer x.finish()
+	x.toHTTPS()
+}
+
+func (x *exchange) toHTTPS() {
+	s := x.server
 	x.entry = s.table.Load().hosts[x.host]
 	if x.entry == nil {
 		x.plain(http.StatusNotFound, "no site answers for this host")
@@ -218,7 +225,7 @@ func (s *Server) toHTTPS(w http.ResponseWriter, r *http.Request) {
 	if p := s.publicPort(); p != 443 {
 		port = ":" + strconv.Itoa(p)
 	}
-	x.redirect("https://" + x.host + port + r.URL.RequestURI())
+	x.redirect("https://" + x.host + port + x.r.URL.RequestURI())
 }
 
 func (s *Server) publicPort() int {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"sync"
@@ -25,6 +26,13 @@ type Config struct {
 	// The Server closes them when Run ends.
 	Listeners  []net.Listener
 	PublicPort int // in redirects to HTTPS; 0: the port of the first listener
+
+	// Balancers are the addresses of load balancers before this proxy: what they say in X-Forwarded-For (its last entry) and
+	// X-Forwarded-Proto is believed, so that the log, the limits and the instances know the client. Empty: nobody is believed.
+	Balancers []netip.Prefix
+	// Health answers /.lotse/health on every host, private ones too, instead of the app; nil: that path is the app's. It is asked by
+	// many at once.
+	Health http.Handler
 
 	Control        string                                               // path of the unix socket, at most 100 bytes; "": not steered
 	Authority      *Authority                                           // certificates for localhost and *.localhost; nil: none
@@ -120,6 +128,12 @@ func (s *Server) note(format string, args ...any) {
 	defer s.noteMu.Unlock()
 	s.notes = append(s.notes, text)
 }
+
+// Put is Client.Put, for who has the Server in its own process.
+func (s *Server) Put(site Site) error { return s.put(site) }
+
+// Stats is Client.Stats, for who has the Server in its own process.
+func (s *Server) Stats() Stats { return s.stats() }
 
 // put replaces a site: on disk first, then in the table.
 func (s *Server) put(site Site) error {
@@ -221,8 +235,9 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	front := s.newFront()
 	group, failed := errgroup.WithContext(ctx)
+	lost := front.begin(failed)
 	group.Go(func() error { return control.serve(failed) })
-	group.Go(func() error { return front.serve(failed) })
+	group.Go(func() error { return front.until(failed, lost) })
 	<-failed.Done()
 	s.leave(front)
 	control.close()
