@@ -58,6 +58,8 @@ func child(kind string, stdin io.Reader, stdout io.Writer) error {
 	switch kind {
 	case "upstream":
 		return serve(ctx, upstream(), func(s *http.Server) error { return s.Serve(listener) })
+	case "s3":
+		return serve(ctx, objectStore(), func(s *http.Server) error { return s.Serve(listener) })
 	case "bare":
 		return serveBare(ctx, listener, plan)
 	case "lotse":

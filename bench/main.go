@@ -37,6 +37,7 @@ func benches() []bench {
 		{"unchanged", "the pipeline when nothing has changed", benchUnchanged},
 		{"pipeline", "the pipeline beside the same commands by hand", benchPipeline},
 		{"shifts", "20 shifts under load of every kind", benchShifts},
+		{"static", "a static site to S3 beside aws s3 sync, on a server in memory", benchStatic},
 		{"memory", "what the processes take at rest", benchMemory},
 	}
 }

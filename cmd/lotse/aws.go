@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"golang.org/x/net/proxy"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 )
@@ -18,4 +20,9 @@ func awsConfig(ctx context.Context, region string) (sdk.Config, error) {
 		return sdk.Config{}, deploy.Hint(fmt.Errorf("%w: the configuration of AWS: %w", deploy.ErrBadInput, err), "look at ~/.aws/config and AWS_PROFILE")
 	}
 	return found, nil
+}
+
+// dial reaches hosts of the internet, through the SOCKS proxy of ALL_PROXY where there is one.
+func dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return proxy.Dial(ctx, network, address)
 }

@@ -19,11 +19,14 @@ import (
 // down ends every process that was started below the state folder: the controller, then the proxy, which answers what is in
 // flight, then the instances, then the databases that they used. The data stays. Twice is fine.
 func down(ctx context.Context, p place, log *slog.Logger) error {
-	if err := endController(ctx, p); err != nil {
-		return err
-	}
 	keepers, err := openKeepers(log)
 	if err != nil {
+		return err
+	}
+	if err := keepers.Stop(ctx, p.controllerKeeper(), controllerGrace); err != nil {
+		return err
+	}
+	if err := endController(ctx, p); err != nil {
 		return err
 	}
 	if err := keepers.Stop(ctx, p.keeper(), proxyGrace); err != nil {

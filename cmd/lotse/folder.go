@@ -37,6 +37,12 @@ func outline(dir string) (cli.Outline, error) {
 		if s.Private {
 			o.Private = append(o.Private, s.Name)
 		}
+		if home := s.Home(); home != (deploy.Home{}) {
+			if o.Homes == nil {
+				o.Homes = map[string]deploy.Home{}
+			}
+			o.Homes[s.Name] = home
+		}
 		if s.Database.Own() {
 			o.Owned = append(o.Owned, s.Name)
 		}

@@ -29,6 +29,9 @@ func (p place) control() string   { return p.at("proxy", "control.sock") }
 func (p place) handover() string  { return p.at("proxy", "fds.sock") }
 func (p place) keeper() string    { return p.at("proxy", "keeper") }
 
+// controllerKeeper is the folder of the keeper of a controller that was detached.
+func (p place) controllerKeeper() string { return p.at("controller") }
+
 // longestSocket is what of sun_path (108 bytes, unix(7)) the sockets below a state folder leave for its own name.
 const longestSocket = 108 - len("/proxy/control.sock") - 1
 

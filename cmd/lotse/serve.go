@@ -19,6 +19,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/config"
 	"github.com/lotse-eu/lotse/internal/deploy"
 	"github.com/lotse-eu/lotse/internal/depot"
+	"github.com/lotse-eu/lotse/internal/engine/aws"
 	"github.com/lotse-eu/lotse/internal/engine/local"
 	"github.com/lotse-eu/lotse/internal/ledger"
 	"github.com/lotse-eu/lotse/internal/migrate"
@@ -34,8 +35,9 @@ import (
 // entry in passwd (61184–65519, systemd.exec(5)). Stages have the numbers after it.
 const buildUser = 61184
 
-// serve is the body of `lotse serve`: it puts the controller together, and runs it until ctx ends. What it started lives on.
-func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready func(line string)) error {
+// serve is the body of `lotse serve`: it puts the controller together, and runs it until ctx ends. What it started lives on. With the name of
+// a bucket, history and releases are shared there.
+func serve(ctx context.Context, p place, asked ports, bucket string, log *slog.Logger, ready func(line string)) error {
 	if err := p.make(); err != nil {
 		return err
 	}
@@ -45,16 +47,29 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 	}
 	defer unlock()
 
-	book, err := ledger.Open(ctx, p.ledger(), ledger.Config{Now: time.Now, Log: log})
+	shared, err := openSharing(ctx, bucket, log)
+	if err != nil {
+		return err
+	}
+	defer shared.close(ctx)
+	book, err := ledger.Open(ctx, p.ledger(), shared.book(log))
 	if err != nil {
 		return err
 	}
 	defer book.Close()
+	history, err := shared.history(ctx, book)
+	if err != nil {
+		return err
+	}
 	store, err := depot.Open(p.at("depot"))
 	if err != nil {
 		return err
 	}
-	builder, err := openPipeline(p, store, log)
+	works, err := openPipeline(p, store, log)
+	if err != nil {
+		return err
+	}
+	builder, err := shared.builder(works, store)
 	if err != nil {
 		return err
 	}
@@ -78,23 +93,25 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 	if err != nil {
 		return err
 	}
+	settings = settings.With(vault.SecretsManager{Config: awsConfig})
 
 	group, ctx := errgroup.WithContext(ctx)
 	engines := &engines{port: at.HTTPS, ctx: ctx, group: group, place: p, builder: builder, depot: store, proxy: traffic, keepers: keepers, log: log}
-	controller := deploy.New(deploy.Config{Ledger: book, Places: book, Builder: builder, Sources: sources, Migrate: migrate.New(migrate.Config{Log: log}), Read: config.Read, Settings: settings.Of,
+	controller := deploy.New(deploy.Config{Ledger: history, Places: shared.places(book), Builder: builder, Sources: shared.sources(sources), Migrate: migrate.New(migrate.Config{Log: log}), Read: config.Read, Settings: settings.Of,
 		Engine: engines.open, Whereabouts: whereabouts(supabase.Client{}), Address: at.address, Owner: owner(), Log: log})
-	teller, err := notify.Open(ctx, notify.Config{Ledger: book, Rollouts: controller, Names: namesIn(book), Log: log})
+	teller, err := notify.Open(ctx, notify.Config{Ledger: history, Rollouts: controller, Names: namesIn(book), Log: log})
 	if err != nil {
 		return err
 	}
 	group.Go(func() error { return watchProxy(ctx, p, keepers, at, log) })
 	group.Go(func() error { return controller.Run(ctx) })
+	group.Go(func() error { return shared.run(ctx) })
 	group.Go(func() error { examine(ctx, book, log); return nil })
 	group.Go(func() error {
 		if err := wait(ctx, controller.Ready()); err != nil {
 			return nil //nolint:nilerr // the controller is being ended, which is no error
 		}
-		return teller.Run(ctx)
+		return teller.Run(shared.telling(ctx, history))
 	})
 	group.Go(func() error {
 		if err := wait(ctx, controller.Ready()); err != nil {
@@ -105,7 +122,7 @@ func serve(ctx context.Context, p place, asked ports, log *slog.Logger, ready fu
 			return err
 		}
 		ready(fmt.Sprintf("listening on %s, HTTPS on port %d, HTTP on port %d", p.socket(), at.HTTPS, at.HTTP))
-		return api.NewServer(service{controller, variables{settings, book}, teller, book}, version(), log).ServeOn(ctx, socket)
+		return api.NewServer(service{controller, variables{settings, history}, teller, book}, version(), log).ServeOn(ctx, socket)
 	})
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
@@ -213,7 +230,8 @@ func (e *engines) aws(app string, stage deploy.Stage) (deploy.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("%w: engine aws %v %s", deploy.ErrUnsupported, account.Region, exe)
+	return aws.Open(aws.Config{App: app, Stage: stage, AWS: account, Files: e.builder.Files, Lotse: exe, Dir: e.place.at("aws", app, stage.Name),
+		Dial: dial, Log: e.log, Timing: pace()})
 }
 
 func (e *engines) local(app string, stage deploy.Stage) (deploy.Engine, error) {

@@ -18,7 +18,10 @@ type variables struct {
 	ledger deploy.Ledger
 }
 
-var _ api.Variables = variables{}
+var (
+	_ api.Variables = variables{}
+	_ api.Homes     = variables{}
+)
 
 type variableData struct {
 	Name string              `json:"name"`
@@ -67,6 +70,11 @@ func (v variables) record(ctx context.Context, event string, stage deploy.StageR
 		}
 		return nil
 	}
+}
+
+// Settle implements api.Homes. It changes no variable, so it is no event.
+func (v variables) Settle(ctx context.Context, stage deploy.StageRef, home deploy.Home) error {
+	return v.vault.Settle(ctx, stage, home)
 }
 
 func (v variables) ListVariables(ctx context.Context, stage deploy.StageRef) ([]deploy.Variable, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lotse-eu/lotse/internal/api"
+	"github.com/lotse-eu/lotse/internal/awsfake/mototest"
 	"github.com/lotse-eu/lotse/internal/cli"
 	"github.com/lotse-eu/lotse/internal/deploy"
 	"github.com/lotse-eu/lotse/internal/ledger"
@@ -46,7 +47,7 @@ func (steady) Ready() <-chan struct{} {
 	return c
 }
 
-func newHouse(t *testing.T) *house {
+func newHouse(t *testing.T, change ...func(*house)) *house {
 	h := &house{dir: t.TempDir()}
 	log := slog.New(slog.NewTextHandler(&h.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
@@ -55,6 +56,9 @@ func newHouse(t *testing.T) *house {
 	}
 	if h.vault, err = vault.Open(filepath.Join(h.dir, "vault"), filepath.Join(h.dir, "settings.key"), time.Now); err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range change {
+		f(h)
 	}
 	socket := filepath.Join(h.dir, "s")
 	l, err := api.Listen(socket)
@@ -123,6 +127,47 @@ func TestSecretFromCommandToInstance(t *testing.T) {
 	}
 	for _, value := range []string{"hunter", password.Reveal()} {
 		h.nowhere(t, value)
+	}
+}
+
+// A secret of a stage on AWS goes from a command into Secrets Manager, before the first rollout there; of it nothing but its name is here.
+func TestSecretOfAStageOnAWS(t *testing.T) {
+	config := mototest.Start(t, "eu-central-1", "no secret of a stage on AWS went from a command to the engine")
+	t.Setenv("AWS_ENDPOINT_URL", *config.BaseEndpoint)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "example")
+	h, ctx := newHouse(t, func(h *house) { h.vault = h.vault.With(vault.SecretsManager{Config: awsConfig}) }), t.Context()
+	write := "app: shop\nservices: { site: { static: dist } }\naws: { region: eu-central-1 }\nstages: { prod: { engine: aws, url: https://shop.example.org, access: open } }\n"
+	if err := os.WriteFile(filepath.Join(h.dir, "lotse.yaml"), []byte(write), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, err := outline(h.dir)
+	home := deploy.Home{Engine: "aws", Region: "eu-central-1"}
+	if err != nil || o.Homes["prod"] != home {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	prod, anna := deploy.StageRef{App: "shop", Stage: "prod"}, deploy.Person{Name: "Anna", Mail: "anna@example.org"}
+	if err := h.client.Settle(ctx, prod, home); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.client.SetVariables(ctx, prod, deploy.SecretVariable, []deploy.Setting{{Name: "STRIPE_KEY", Value: secret.New(hunter)}}, anna); err != nil {
+		t.Fatal(err)
+	}
+	given, err := h.vault.Of(ctx, h.dir, "shop", deploy.Stage{Name: "prod", Engine: "aws", AWS: deploy.AWS{Region: "eu-central-1"}})
+	if err != nil || len(given.Values) != 1 || given.Values[0].Value.Reveal() != hunter || !strings.HasPrefix(given.Values[0].Reference, "arn:aws:secretsmanager:eu-central-1:") {
+		t.Errorf("%+v, %v", given, err)
+	}
+	list, err := h.client.ListVariables(ctx, prod)
+	if err != nil || len(list) != 1 || h.book.Names(ctx, []string{list[0].By})[list[0].By] != "Anna" || !list[0].Value.Empty() {
+		t.Errorf("%+v, %v", list, err)
+	}
+	h.nowhere(t, hunter)
+	if err := h.client.RemoveVariables(ctx, prod, deploy.SecretVariable, []string{"STRIPE_KEY"}, anna); err != nil {
+		t.Error(err)
+	}
+	events, err := h.book.Events(ctx, deploy.EventQuery{App: "shop", Stage: "prod"})
+	if err != nil || len(events) != 2 || events[0].Kind != deploy.KindVariableSet || events[1].Kind != deploy.KindVariableRemoved {
+		t.Errorf("%+v, %v", events, err)
 	}
 }
 

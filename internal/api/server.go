@@ -51,6 +51,7 @@ func NewServer(s Service, version string, log *slog.Logger) *Server {
 		"POST /v1/apps/{app}/stages/{stage}/variables":   server.withVariables(setVariables),
 		"GET /v1/apps/{app}/stages/{stage}/variables":    server.withVariables(listVariables),
 		"DELETE /v1/apps/{app}/stages/{stage}/variables": server.withVariables(removeVariables),
+		"PUT /v1/apps/{app}/stages/{stage}/home":         server.settle,
 		"GET /v1/apps/{app}/stages/{stage}/password":     server.withVariables(password),
 		"POST /v1/apps/{app}/stages/{stage}/password":    server.withVariables(newPassword),
 	} {

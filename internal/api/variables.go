@@ -29,6 +29,12 @@ type Variables interface {
 	NewPassword(ctx context.Context, stage deploy.StageRef, by deploy.Person) (secret.Text, error)
 }
 
+// Homes is what a Service has that can keep the secrets of a stage where its platform reads them.
+type Homes interface {
+	// Settle says where the secrets of a stage rest from now on.
+	Settle(ctx context.Context, stage deploy.StageRef, home deploy.Home) error
+}
+
 // bare is a secret on its way through the socket, the one place where it is written out. In logs and errors it is as hidden as any.
 type bare struct{ secret.Text }
 
@@ -124,6 +130,18 @@ func listVariables(v Variables, stage deploy.StageRef, r *http.Request) (any, er
 	return reply, err
 }
 
+func (s *Server) settle(_ http.ResponseWriter, r *http.Request) (any, error) {
+	keeper, ok := s.service.(Homes)
+	if !ok {
+		return nil, fmt.Errorf("%w: this controller keeps secrets on its machine alone", deploy.ErrUnsupported)
+	}
+	var home deploy.Home
+	if err := read(r, &home); err != nil {
+		return nil, err
+	}
+	return nothing{}, keeper.Settle(r.Context(), deploy.StageRef{App: r.PathValue("app"), Stage: r.PathValue("stage")}, home)
+}
+
 func password(v Variables, stage deploy.StageRef, r *http.Request) (any, error) {
 	text, err := v.Password(r.Context(), stage)
 	return passwordReply{bare{text}}, err
@@ -173,6 +191,11 @@ func (c *Client) ListVariables(ctx context.Context, stage deploy.StageRef) ([]de
 		}
 	}
 	return all, nil
+}
+
+// Settle says where the secrets of a stage rest: lotse.yaml knows, and a controller that has not rolled out there yet does not.
+func (c *Client) Settle(ctx context.Context, stage deploy.StageRef, home deploy.Home) error {
+	return c.call(ctx, http.MethodPut, stagePath(stage, "home"), home, &nothing{})
 }
 
 // Password returns the password of a private stage, which is made when it is asked for the first time.

@@ -47,6 +47,10 @@ func (k keeper) NewPassword(_ context.Context, stage deploy.StageRef, by deploy.
 	return secret.New("pass-anew"), k.note("new password " + stage.String() + " by " + by.Name)
 }
 
+func (k keeper) Settle(_ context.Context, stage deploy.StageRef, home deploy.Home) error {
+	return k.note("settle " + stage.String() + " " + home.Engine + " " + home.Region + " " + home.Account)
+}
+
 var (
 	shop = deploy.StageRef{App: "shop", Stage: "dev"}
 	anna = deploy.Person{Name: "Anna", Mail: "anna@example.org"}
@@ -73,6 +77,7 @@ func TestVariablesTravel(t *testing.T) {
 	password, err = c.NewPassword(ctx, shop, anna)
 	check(t, err, password.Reveal(), "pass-anew")
 	check(t, nil, k.last(), "new password shop/dev by Anna")
+	check(t, c.Settle(ctx, shop, deploy.Home{Engine: "aws", Region: "eu-central-1", Account: "123456789012"}), k.last(), "settle shop/dev aws eu-central-1 123456789012")
 
 	for _, value := range []string{"\xff", "\x00", strings.Repeat("x", deploy.MaxVariable+1)} {
 		before := k.calls()

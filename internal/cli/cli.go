@@ -97,6 +97,8 @@ type Outline struct {
 	Private []string // stages that ask for a password
 	Owned   []string // stages whose database Lotse runs
 	Public  []string // variables that a step bakes into what everybody may download
+
+	Homes map[string]deploy.Home // of stages whose secrets do not rest on the controller's machine
 }
 
 // ServeOptions says how a controller is to run.
@@ -106,6 +108,11 @@ type ServeOptions struct {
 	HTTP  int    // port that sends people to HTTPS; 0: 80 where it may be had, else 8080
 	Log   *slog.Logger
 	Ready func(line string) // call it once when requests are taken: where, in a sentence
+
+	Shared  string // name of the bucket in which history and releases are shared with controllers on other machines; empty: they are not
+	Detach  bool   // return when requests are taken; the controller goes on under a keeper until Parts.Down
+	Verbose bool
+	Say     func(line string) // with Detach: what is waited for
 }
 
 // Finding is one thing that the doctor looked at.

@@ -23,15 +23,25 @@ func (s *session) serveCommand() *cobra.Command {
 	o := ServeOptions{}
 	verbose := false
 	c := &cobra.Command{Use: "serve", Short: "Run the controller on this machine", Args: cobra.NoArgs,
-		Long: "Runs the controller in the foreground until it is ended. What it has started lives on without it; the next controller goes on with\nwhat this one leaves.",
+		Long: "Runs the controller in the foreground until it is ended. What it has started lives on without it; the next controller goes on with\nwhat this one leaves. With --shared, the next one may be on another machine.",
 		RunE: s.run(func(ctx context.Context, _ []string) error {
-			o.State, o.Log = s.stateFolder(), s.logger(verbose)
+			o.State, o.Log, o.Verbose = s.stateFolder(), s.logger(verbose), verbose
+			if o.Shared == "" {
+				o.Shared = s.Env("LOTSE_SHARED")
+			}
+			o.Say = func(line string) {
+				if !s.json {
+					s.say("%s", cleanLine(line))
+				}
+			}
 			o.Ready = func(line string) { s.ready(line) }
 			return s.Serve(ctx, o)
 		})}
 	c.Flags().IntVar(&o.HTTPS, "https", 0, "port for HTTPS (443 where it may be had, else 8443)")
 	c.Flags().IntVar(&o.HTTP, "http", 0, "port that sends people to HTTPS (80 where it may be had, else 8080)")
 	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "log every request of the API too")
+	c.Flags().StringVar(&o.Shared, "shared", "", "bucket in which history and releases are shared with controllers on other machines (LOTSE_SHARED)")
+	c.Flags().BoolVar(&o.Detach, "detach", false, "return when it answers; 'lotse down' ends it")
 	return c
 }
 

@@ -75,7 +75,11 @@ func (v variables) set(ctx context.Context, at where, args []string) error {
 	if err != nil {
 		return err
 	}
-	c, by := v.client(), v.who()
+	c, err := v.settled(ctx, outline, stages)
+	if err != nil {
+		return err
+	}
+	by := v.who()
 	for i, stage := range stages {
 		if err := c.SetVariables(ctx, stage, v.kind, values, by); err != nil {
 			return partly(err, "set", stages[:i])
@@ -170,6 +174,9 @@ func (v variables) told(ctx context.Context, c *api.Client, o Outline, done stri
 				v.isSet(stage, one)
 			} else {
 				v.say("%s: %s is gone", stage, one.Name)
+				if _, away := o.Homes[stage.Stage]; away && stage.App == o.App && v.kind == deploy.SecretVariable {
+					v.say("  Secrets Manager keeps it for 7 days more; set again, it is restored with the new value")
+				}
 			}
 		}
 		if serving[stage] && len(each[i]) > 0 {
@@ -235,11 +242,11 @@ func (v variables) listCommand() *cobra.Command {
 	var at where
 	c := &cobra.Command{Use: "list", Short: "List the " + v.noun + "s of every stage, or of one", Args: cobra.NoArgs,
 		RunE: v.run(func(ctx context.Context, _ []string) error {
-			stages, _, err := v.stages(at, true)
+			stages, outline, err := v.stages(at, true)
 			if err != nil {
 				return err
 			}
-			return v.list(ctx, stages)
+			return v.list(ctx, outline, stages)
 		})}
 	at.flags(c)
 	return c
@@ -256,8 +263,11 @@ type shownVariable struct {
 	ByName string              `json:"by_name,omitempty"`
 }
 
-func (v variables) list(ctx context.Context, stages []deploy.StageRef) error {
-	c := v.client()
+func (v variables) list(ctx context.Context, o Outline, stages []deploy.StageRef) error {
+	c, err := v.settled(ctx, o, stages)
+	if err != nil {
+		return err
+	}
 	all := []shownVariable{}
 	var ids []string
 	for _, stage := range stages {
@@ -327,7 +337,11 @@ func (v variables) removeCommand() *cobra.Command {
 
 // remove takes each name away from every stage that has it. One that none of them has changes nothing anywhere.
 func (v variables) remove(ctx context.Context, stages []deploy.StageRef, o Outline, names []string) error {
-	c, by := v.client(), v.who()
+	c, err := v.settled(ctx, o, stages)
+	if err != nil {
+		return err
+	}
+	by := v.who()
 	slices.Sort(names)
 	names = slices.Compact(names)
 	having := make([][]deploy.Setting, len(stages))

@@ -35,6 +35,9 @@ func outlineForTests(dir string) (Outline, error) {
 		if s.Database.Own() {
 			o.Owned = append(o.Owned, s.Name)
 		}
+		if home := s.Home(); home != (deploy.Home{}) {
+			o.Homes = map[string]deploy.Home{s.Name: home}
+		}
 	}
 	for _, s := range app.Pipeline {
 		o.Public = append(o.Public, s.Public...)
@@ -83,6 +86,11 @@ func (h *harbour) Password(_ context.Context, stage deploy.StageRef) (secret.Tex
 
 func (h *harbour) NewPassword(_ context.Context, stage deploy.StageRef, by deploy.Person) (secret.Text, error) {
 	return secret.New("eeeee-fffff-ggggg-hhhhh"), h.note("new password", stage, "by", by.Name)
+}
+
+// Settle is for a stage whose secrets do not rest on the controller's machine.
+func (h *harbour) Settle(_ context.Context, stage deploy.StageRef, home deploy.Home) error {
+	return h.note("secrets of", stage, "rest in", home.Engine, home.Region, home.Account)
 }
 
 const hunter = "hunter2-correct-horse"

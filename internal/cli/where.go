@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/lotse-eu/lotse/internal/api"
 	"github.com/lotse-eu/lotse/internal/deploy"
 	"github.com/lotse-eu/lotse/internal/secret"
 )
@@ -103,6 +104,19 @@ func (o Outline) stage(typed string) (deploy.StageRef, error) {
 	return ref, ref.Problem()
 }
 
+// settled tells the controller of stages whose secrets rest elsewhere than on its machine, and returns its client.
+func (s *session) settled(ctx context.Context, o Outline, stages []deploy.StageRef) (*api.Client, error) {
+	c := s.client()
+	for _, stage := range stages {
+		if home, away := o.Homes[stage.Stage]; away && stage.App == o.App {
+			if err := c.Settle(ctx, stage, home); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return c, nil
+}
+
 // asks reports whether somebody can be asked.
 func (s *session) asks() bool {
 	f, ok := s.In.(*os.File)
@@ -135,11 +149,14 @@ func (s *session) password(ctx context.Context, stage deploy.StageRef, o Outline
 		return &failure{Code: "bad-input", Message: fmt.Sprintf("%s is open: nobody is asked for a password", stage), Hint: "access: private in lotse.yaml makes it private"}
 	}
 	var text secret.Text
-	var err error
+	c, err := s.settled(ctx, o, []deploy.StageRef{stage})
+	if err != nil {
+		return err
+	}
 	if anew {
-		text, err = s.client().NewPassword(ctx, stage, s.who())
+		text, err = c.NewPassword(ctx, stage, s.who())
 	} else {
-		text, err = s.client().Password(ctx, stage)
+		text, err = c.Password(ctx, stage)
 	}
 	if err != nil {
 		return err

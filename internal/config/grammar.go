@@ -137,6 +137,7 @@ func (d *document) app() deploy.App {
 		s := e.value.stage(e.name, d.Database)
 		if s.Engine == "aws" {
 			s.AWS = d.AWS.aws()
+			s.AWS.Static = a.Static()
 		}
 		a.Stages = append(a.Stages, s)
 	}

@@ -132,6 +132,7 @@ type AWS struct {
 	Database   string // RDS instance class
 	Repository string // owner/name on GitHub whose workflows may deploy by OpenID Connect; empty: none
 	Budget     int    // USD a month at which people are told; 0: none
+	Static     bool   // the app has files alone: S3 and CloudFront carry them, and there is no machine
 	OutsideEU  string // why a region outside the European Union is lawful for this app; empty: it is refused
 }
 
@@ -145,7 +146,7 @@ const (
 type Setting struct {
 	Name  string
 	Value secret.Text
-	// Reference names the value where the platform keeps it and reads it itself (an ARN of Secrets Manager, with the version); an engine
+	// Reference names the value where the platform keeps it and reads it itself (an ARN of Secrets Manager); an engine
 	// that can then hands on the reference alone. Empty: there is only the value.
 	Reference string
 }

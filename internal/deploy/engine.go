@@ -25,7 +25,8 @@ type Engine interface {
 	// Start brings a release up beside whatever runs and gives it no traffic. It returns when every instance has answered
 	// once. It is idempotent by Order.Rollout: a second Start with the same id waits for, or finds, the same instances.
 	// A release that cannot run fails with a *StartError inside the services' start time. After an error or a cancel
-	// nothing of the rollout is left.
+	// nothing of the rollout is left; where a platform cannot take back at once what it has begun, List shows the rest until
+	// it is gone, and Stop removes it.
 	Start(ctx context.Context, fence Fence, order Order) error
 
 	// Check returns nil only when every instance of the rollout answers now. Otherwise it says which did not, and why

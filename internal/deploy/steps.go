@@ -63,7 +63,16 @@ func build(ctx context.Context, w *walk) error {
 		return err
 	}
 	w.source = release
-	return w.write(ctx, Event{Kind: KindRelease, Release: release.ID, Data: data(releaseData{Steps: release.Record.Steps})})
+	return w.write(ctx, Event{Kind: KindRelease, Release: release.ID, Data: data(releaseData{Steps: withoutLogs(release.Record.Steps)})})
+}
+
+// withoutLogs leaves out where logs lie: a path may hold somebody's name, and says nothing on another machine.
+func withoutLogs(steps []StepEvidence) []StepEvidence {
+	steps = slices.Clone(steps)
+	for i := range steps {
+		steps[i].Log = ""
+	}
+	return steps
 }
 
 func built(ctx context.Context, w *walk) (bool, error) {

@@ -41,6 +41,21 @@ type Variable struct {
 // at most 128 KiB in one variable, with its name (execve(2), MAX_ARG_STRLEN).
 const MaxVariable = 64 << 10
 
+// Home is where the secrets of a stage rest. The zero Home is the controller's machine.
+type Home struct {
+	Engine  string `json:"engine,omitempty"` // "aws": Secrets Manager
+	Region  string `json:"region,omitempty"`
+	Account string `json:"account,omitempty"` // that the credentials must belong to; empty: whichever they are of
+}
+
+// Home is where the secrets of the stage rest: where its platform reads them itself.
+func (s Stage) Home() Home {
+	if s.Engine != "aws" {
+		return Home{}
+	}
+	return Home{Engine: s.Engine, Region: s.AWS.Region, Account: s.AWS.Account}
+}
+
 // Problem says why the variable cannot be given to a program, as ErrBadInput with a hint; nil when it can. Nothing of the value is
 // told, and of the name only what is a name: in the place of a name there may stand a secret.
 func (s Setting) Problem() error {

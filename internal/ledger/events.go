@@ -6,7 +6,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 )
@@ -23,12 +22,10 @@ func (l *Ledger) Append(ctx context.Context, e deploy.Event) (deploy.Event, erro
 		if err != nil {
 			return err
 		}
-		r.seq = before.seq + 1
-		r.at = l.now().UTC().Format(time.RFC3339Nano)
-		if r.hash, err = r.hashAfter(before.hash); err != nil {
+		if err := r.follow(before, l.now()); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, "INSERT INTO events ("+columns+") VALUES (?,?,?,?,?,?,?,?,?,?)", r.values()...); err != nil {
+		if err := r.insert(ctx, tx); err != nil {
 			return err
 		}
 		_, err = tx.ExecContext(ctx, "UPDATE head SET seq = ?, hash = ?", r.seq, r.hash)

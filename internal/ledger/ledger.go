@@ -50,6 +50,10 @@ var (
 type Config struct {
 	Now func() time.Time // default time.Now
 	Log *slog.Logger     // default: nothing is logged
+
+	// PersonID makes the id of a person that is not known yet from the folded address or name ("mail:ada@example.org"), where several ledgers
+	// are to give the same one. Default, and where it returns "": a random id.
+	PersonID func(mailbox string) string
 }
 
 // Ledger is a deploy.Ledger on a file. It is safe for concurrent use. A call whose context ends before it began to write
@@ -58,8 +62,9 @@ type Ledger struct {
 	path   string
 	now    func() time.Time
 	log    *slog.Logger
-	reader *sql.DB // many connections, read only
-	writer *sql.DB // one connection; nil in a ledger that is open for reading only
+	person func(mailbox string) string // nil: ids are random
+	reader *sql.DB                     // many connections, read only
+	writer *sql.DB                     // one connection; nil in a ledger that is open for reading only
 	turn   chan struct{}
 	lock   *os.File
 	note   *os.File
@@ -101,7 +106,7 @@ func OpenReadOnly(ctx context.Context, path string, cfg Config) (*Ledger, error)
 }
 
 func newLedger(path string, cfg Config) *Ledger {
-	l := &Ledger{path: path, now: cfg.Now, log: cfg.Log, turn: make(chan struct{}, 1), changed: make(chan struct{})}
+	l := &Ledger{path: path, now: cfg.Now, log: cfg.Log, person: cfg.PersonID, turn: make(chan struct{}, 1), changed: make(chan struct{})}
 	if l.now == nil {
 		l.now = time.Now
 	}

@@ -31,7 +31,8 @@ func (p Person) GoString() string { return p.ID }
 // LogValue keeps name and address out of logs.
 func (p Person) LogValue() slog.Value { return slog.StringValue(p.ID) }
 
-// Person implements deploy.Ledger. Ids are random, so that nothing about a person can be computed from them. Addresses are compared
+// Person implements deploy.Ledger. Ids are random, so that nothing about a person can be computed from them, unless Config.PersonID makes
+// them: then who was forgotten and comes again has the id of before. Addresses are compared
 // without regard to case; the name is the one given last. Without an address, people are told apart by their names.
 func (l *Ledger) Person(ctx context.Context, name, mail string) (id string, err error) {
 	name, mail = strings.TrimSpace(name), strings.TrimSpace(mail)
@@ -47,8 +48,9 @@ func (l *Ledger) Person(ctx context.Context, name, mail string) (id string, err 
 		err := tx.QueryRowContext(ctx, "SELECT id, name FROM people WHERE mailbox = ?", mailbox).Scan(&id, &known)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
-			id = opaque("p-")
-			_, err = tx.ExecContext(ctx, "INSERT INTO people (id, mailbox, name, mail) VALUES (?, ?, ?, ?)", id, mailbox, name, mail)
+			id = l.newPerson(mailbox)
+			_, err = tx.ExecContext(ctx, `INSERT INTO people (id, mailbox, name, mail) VALUES (?, ?, ?, ?) ON CONFLICT (id)
+				DO UPDATE SET mailbox = excluded.mailbox, name = excluded.name, mail = excluded.mail, forgotten = 0`, id, mailbox, name, mail)
 		case err == nil && name != "" && name != known:
 			_, err = tx.ExecContext(ctx, "UPDATE people SET name = ? WHERE id = ?", name, id)
 		}
@@ -58,6 +60,15 @@ func (l *Ledger) Person(ctx context.Context, name, mail string) (id string, err 
 		return "", err
 	}
 	return id, nil
+}
+
+func (l *Ledger) newPerson(mailbox string) string {
+	if l.person != nil {
+		if id := l.person(mailbox); id != "" {
+			return id
+		}
+	}
+	return opaque("p-")
 }
 
 // opaque makes an id of 80 random bits.

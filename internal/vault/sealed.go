@@ -24,6 +24,9 @@ type document struct {
 	Stage     string  `json:"stage"`
 	Variables []entry `json:"variables,omitempty"` // in the order of names, each once
 	Password  string  `json:"password,omitempty"`  // of a private stage
+
+	Home  deploy.Home `json:"home,omitzero"`   // where its secrets rest; the zero Home: among Variables
+	Noted []string    `json:"noted,omitempty"` // names of secrets that were brought there, since a listing there comes late
 }
 
 type entry struct {

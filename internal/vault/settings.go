@@ -16,11 +16,12 @@ import (
 
 // Of returns the variables of a stage in the order of their names: those of lotse.yaml, over them those of its env_file, which is
 // not in the commit, over them those that were set here; and the password of a private stage. dir is where lotse.yaml lies in the
-// work tree. Errors are those of EnvFile, ErrBadInput for an env_file that is in the commit, and those of a damaged vault.
+// work tree. Errors are those of EnvFile, ErrBadInput for an env_file that is in the commit, and those of a damaged vault. Secrets that
+// rest where the platform reads them have a Reference, and a value only where this controller may read it.
 func (v *Vault) Of(ctx context.Context, dir, app string, stage deploy.Stage) (deploy.Settings, error) {
-	values := map[string]secret.Text{}
+	values := map[string]deploy.Setting{}
 	for name, value := range stage.Env {
-		values[name] = secret.New(value)
+		values[name] = deploy.Setting{Name: name, Value: secret.New(value)}
 	}
 	if stage.EnvFile != "" {
 		read, err := envFileOf(ctx, dir, stage.EnvFile)
@@ -28,25 +29,36 @@ func (v *Vault) Of(ctx context.Context, dir, app string, stage deploy.Stage) (de
 			return deploy.Settings{}, err
 		}
 		for _, s := range read {
-			values[s.Name] = s.Value
+			values[s.Name] = s
 		}
 	}
 	ref := deploy.StageRef{App: app, Stage: stage.Name}
+	if err := v.Settle(ctx, ref, stage.Home()); err != nil {
+		return deploy.Settings{}, err
+	}
+	away, err := v.away(ctx, ref)
+	if err != nil {
+		return deploy.Settings{}, err
+	}
 	kept, err := v.read(ref)
 	if err != nil {
 		return deploy.Settings{}, err
 	}
 	var of deploy.Settings
 	for _, e := range kept.Variables {
-		values[e.Name] = secret.New(e.Value)
+		values[e.Name] = deploy.Setting{Name: e.Name, Value: secret.New(e.Value)}
 		if e.Kind == deploy.SecretVariable {
 			of.Secrets = append(of.Secrets, e.Name)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		of.Values = append(of.Values, deploy.Setting{Name: name, Value: values[name]})
+	versions, err := v.referred(ctx, away, kept, values, &of)
+	if err != nil {
+		return deploy.Settings{}, err
 	}
-	of.Version = v.version(of.Values)
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		of.Values = append(of.Values, values[name])
+	}
+	of.Version = v.version(of.Values, versions)
 	if stage.Private {
 		of.Password, err = v.Password(ctx, ref)
 	}
@@ -65,11 +77,16 @@ func envFileOf(ctx context.Context, dir, file string) ([]deploy.Setting, error) 
 }
 
 // version names settings without saying anything of them: a MAC under a key that never leaves this machine. A plain digest
-// would let a reader of the ledger try out short values.
-func (v *Vault) version(values []deploy.Setting) string {
+// would let a reader of the ledger try out short values. A value that rests elsewhere counts by its version there: it may not be
+// readable.
+func (v *Vault) version(values []deploy.Setting, versions map[string]string) string {
 	mac := hmac.New(sha256.New, v.mac)
 	for _, s := range values {
-		fmt.Fprintf(mac, "%d:%s=%d:%s", len(s.Name), s.Name, len(s.Value.Reveal()), s.Value.Reveal())
+		value := s.Value.Reveal()
+		if s.Reference != "" {
+			value = s.Reference + "#" + versions[s.Name]
+		}
+		fmt.Fprintf(mac, "%d:%s=%d:%s", len(s.Name), s.Name, len(value), value)
 	}
 	return hex.EncodeToString(mac.Sum(nil)[:8])
 }

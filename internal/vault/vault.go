@@ -1,5 +1,6 @@
-// Package vault knows where secrets rest: sealed with age in files of the state folder, one for each stage, and in .env files
-// beside lotse.yaml that are not in the commit.
+// Package vault knows where secrets rest: sealed with age in files of the state folder, one for each stage, in .env files
+// beside lotse.yaml that are not in the commit, and, of stages with the engine aws, in Secrets Manager, where the platform reads them
+// itself. Plain variables are always sealed here.
 //
 //	<dir>/key               the identity that opens all of them (age's own file format), mode 0600
 //	<dir>/<app>/<stage>.age the variables and the password of one stage
@@ -28,6 +29,8 @@ type Vault struct {
 	dir string
 	mac []byte // the key under which versions of settings are named
 	now func() time.Time
+
+	remotes Remotes // nil: secrets rest here alone
 }
 
 // Open opens the vault in dir, which is made with the first thing that is kept. versions is the file with the key under which
@@ -54,6 +57,17 @@ func (v *Vault) Set(ctx context.Context, stage deploy.StageRef, kind deploy.Vari
 			return err
 		}
 	}
+	away, err := v.away(ctx, stage)
+	switch {
+	case err != nil:
+		return err
+	case away != nil && kind == deploy.SecretVariable:
+		return v.bring(ctx, away, stage, values, by, record)
+	case away != nil:
+		if err := v.noneAway(ctx, away, stage, values); err != nil {
+			return err
+		}
+	}
 	return v.update(ctx, stage, record, func(d *document) error {
 		for _, s := range values {
 			if err := d.set(entry{s.Name, kind, s.Value.Reveal(), v.now().UTC().Truncate(time.Second), by}); err != nil {
@@ -72,11 +86,15 @@ func (d *document) set(e entry) error {
 		return nil
 	}
 	if d.Variables[i].Kind == deploy.SecretVariable && e.Kind != deploy.SecretVariable {
-		return deploy.Hint(fmt.Errorf("%w: %s is a secret of %s/%s, and env is shown to everybody who asks", deploy.ErrBadInput, e.Name, d.App, d.Stage),
-			fmt.Sprintf("set it with `lotse secrets set --stage %s %s`, or take the secret away first: `lotse secrets rm --stage %[1]s %[2]s`", d.Stage, e.Name))
+		return isSecret(e.Name, deploy.StageRef{App: d.App, Stage: d.Stage})
 	}
 	d.Variables[i] = e
 	return nil
+}
+
+func isSecret(name string, stage deploy.StageRef) error {
+	return deploy.Hint(fmt.Errorf("%w: %s is a secret of %s, and env is shown to everybody who asks", deploy.ErrBadInput, name, stage),
+		fmt.Sprintf("set it with `lotse secrets set --stage %s %s`, or take the secret away first: `lotse secrets rm --stage %[1]s %[2]s`", stage.Stage, name))
 }
 
 // find says where a name is, or where it belongs.
@@ -89,6 +107,12 @@ func (d *document) find(name string) (int, bool) {
 func (v *Vault) Remove(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, names []string, record func() error) error {
 	if !kind.Known() || len(names) == 0 {
 		return fmt.Errorf("%w: a variable is env or secret, and there must be one", deploy.ErrBadInput)
+	}
+	if away, err := v.away(ctx, stage); err != nil || away != nil && kind == deploy.SecretVariable {
+		if err != nil {
+			return err
+		}
+		return v.takeAway(ctx, away, stage, names, record)
 	}
 	return v.update(ctx, stage, record, func(d *document) error {
 		for _, name := range names {
@@ -130,8 +154,13 @@ func (d *document) unknown(kind deploy.VariableKind, name string) error {
 	return deploy.Hint(err, hint)
 }
 
-// List returns the variables of a stage that were set here, in the order of their names. Secrets come without their values.
-func (v *Vault) List(_ context.Context, stage deploy.StageRef) ([]deploy.Variable, error) {
+// List returns the variables of a stage that were set here or where its secrets rest, in the order of their names. Secrets come without
+// their values.
+func (v *Vault) List(ctx context.Context, stage deploy.StageRef) ([]deploy.Variable, error) {
+	away, err := v.away(ctx, stage)
+	if err != nil {
+		return nil, err
+	}
 	d, err := v.read(stage)
 	if err != nil {
 		return nil, err
@@ -144,11 +173,25 @@ func (v *Vault) List(_ context.Context, stage deploy.StageRef) ([]deploy.Variabl
 		}
 		all = append(all, one)
 	}
-	return all, nil
+	if away == nil {
+		return all, nil
+	}
+	kept, err := there(ctx, away, d)
+	for _, k := range kept {
+		all = append(all, deploy.Variable{Name: k.Name, Kind: deploy.SecretVariable, Since: k.Since, By: k.By})
+	}
+	slices.SortFunc(all, func(a, b deploy.Variable) int { return strings.Compare(a.Name, b.Name) })
+	return all, err
 }
 
 // Password returns the password of a private stage, which is made when it is asked for the first time.
 func (v *Vault) Password(ctx context.Context, stage deploy.StageRef) (secret.Text, error) {
+	if away, err := v.away(ctx, stage); err != nil || away != nil {
+		if err != nil {
+			return secret.Text{}, err
+		}
+		return away.Make(ctx, passwordName, secret.New(newPassword()), "")
+	}
 	d, err := v.read(stage)
 	if err != nil || d.Password != "" {
 		return secret.New(d.Password), err
@@ -158,6 +201,12 @@ func (v *Vault) Password(ctx context.Context, stage deploy.StageRef) (secret.Tex
 
 // NewPassword makes a new password for a private stage in the place of the old one; record as at Set.
 func (v *Vault) NewPassword(ctx context.Context, stage deploy.StageRef, record func() error) (secret.Text, error) {
+	if away, err := v.away(ctx, stage); err != nil || away != nil {
+		if err != nil {
+			return secret.Text{}, err
+		}
+		return v.newPasswordAway(ctx, away, record)
+	}
 	return v.password(ctx, stage, record, true)
 }
 
@@ -177,6 +226,16 @@ func (v *Vault) password(ctx context.Context, stage deploy.StageRef, record func
 
 // update changes what is kept for a stage while nobody else writes.
 func (v *Vault) update(ctx context.Context, stage deploy.StageRef, record func() error, change func(*document) error) error {
+	return v.alone(ctx, stage, func(d document) error {
+		if err := change(&d); err != nil {
+			return err
+		}
+		return v.write(stage, d, record)
+	})
+}
+
+// alone calls body with what is kept for a stage while nobody else writes.
+func (v *Vault) alone(ctx context.Context, stage deploy.StageRef, body func(document) error) error {
 	if err := stage.Problem(); err != nil {
 		return err
 	}
@@ -192,8 +251,5 @@ func (v *Vault) update(ctx context.Context, stage deploy.StageRef, record func()
 	if err != nil {
 		return err
 	}
-	if err := change(&d); err != nil {
-		return err
-	}
-	return v.write(stage, d, record)
+	return body(d)
 }

@@ -1,0 +1,97 @@
+package infra
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTemplatesKeepTheRules(t *testing.T) {
+	for name := range shapes {
+		files, err := Cloudformation(shape(t, name), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			template := parsed(t, f.Content)
+			for rule, judge := range rules {
+				for _, wrong := range judge(template) {
+					t.Errorf("%s %s, rule %s: %s", name, f.Name, rule, wrong)
+				}
+			}
+		}
+	}
+}
+
+// Each is a mistake that somebody could make in a template, and the rule that must see it.
+var faults = []struct{ rule, shape, old, new string }{
+	{"buckets", "mixed", "RestrictPublicBuckets: true", "RestrictPublicBuckets: false"},
+	{"buckets", "mixed", "BucketOwnerEnforced", "ObjectWriter"},
+	{"buckets", "mixed", `SSEAlgorithm: "aws:kms"`, "SSEAlgorithm: AES256"},
+	{"buckets", "mixed", `"aws:SecureTransport": "false"`, `"aws:SecureTransport": "true"`},
+	{"buckets", "mixed", `!Sub "${Releases.Arn}/*"`, "!GetAtt Releases.Arn"},
+	{"buckets", "mixed", "ExpirationInDays: 7, ", ""},
+	{"buckets", "static", "VersioningConfiguration: { Status: Enabled }", "VersioningConfiguration: { Status: Suspended }"},
+	{"policies", "mixed", "s3:GetObject, s3:PutObject", "s3:Get*, s3:PutObject"},
+	{"policies", "mixed", "Sid: Bundles\n", "Sid: Health\n"},
+	{"policies", "mixed", "Principal: { Service: ec2.amazonaws.com }", `Principal: "*"`},
+	{"policies", "mixed", "Action: [elasticbeanstalk:ListPlatformVersions", "Action: [s3:PutObject, elasticbeanstalk:ListPlatformVersions"},
+	{"data", "mixed", "    DeletionPolicy: Snapshot\n", ""},
+	{"data", "mixed", "UpdateReplacePolicy: Retain", "UpdateReplacePolicy: Delete"},
+	{"logs", "mixed", "RetentionInDays: 30", ""},
+	{"databases", "mixed", "PubliclyAccessible: false", "PubliclyAccessible: true"},
+	{"databases", "mixed", "StorageEncrypted: true", "StorageEncrypted: false"},
+	{"databases", "mixed", `rds.force_ssl: "1"`, `rds.force_ssl: "0"`},
+	{"databases", "own-balancer", "DeletionProtection: true", "DeletionProtection: false"},
+	{"databases", "own-balancer", "BackupRetentionPeriod: 7", "BackupRetentionPeriod: 0"},
+	{"databases", "mixed", `MasterUserPassword: !Sub "{{resolve:secretsmanager:${DevDatabaseSecret}:SecretString:password}}"`, "MasterUserPassword: letmein"},
+	{"groups", "mixed", "SourceSecurityGroupId: !Ref InstanceSecurityGroup", "CidrIp: 0.0.0.0/0"},
+	{"groups", "mixed", "FromPort: 80, ToPort: 80", "FromPort: 22, ToPort: 22"},
+	{"groups", "mixed", "MapPublicIpOnLaunch: false", "MapPublicIpOnLaunch: true"},
+	{"balancer", "mixed", "ELBSecurityPolicy-TLS13-1-2-2021-06", "ELBSecurityPolicy-2016-08"},
+	{"balancer", "mixed", `{ Key: deletion_protection.enabled, Value: "true" }`, `{ Key: deletion_protection.enabled, Value: "false" }`},
+	{"balancer", "mixed", "Protocol: HTTPS, Port: \"443\", StatusCode", "Protocol: HTTP, Port: \"443\", StatusCode"},
+	{"edge", "static", "CookieBehavior: none", "CookieBehavior: all"},
+	{"edge", "static", "QueryStringBehavior: none", "QueryStringBehavior: all"},
+	{"edge", "static", "TLSv1.2_2021", "TLSv1"},
+	{"edge", "static", "OriginAccessControlId: !Ref OriginAccess", "OriginPath: /"},
+	{"edge", "static", "AllowedMethods: [GET, HEAD]", "AllowedMethods: [GET, HEAD, OPTIONS, PUT, POST, PATCH, DELETE]"},
+	{"edge", "static", "        - time\n", "        - time\n        - c-ip\n"},
+	{"volumes", "mixed", "      Encrypted: true", "      Encrypted: false"},
+	{"volumes", "mixed", `Effect: Deny
+            Principal: { AWS: "*" }`, `Effect: Allow
+            Principal: { AWS: "*" }`},
+	{"tags", "mixed", `Tags: [{ Key: "lotse:app", Value: "whatsgonow" }]`, "Tags: []"},
+	{"keys", "mixed", "EnableKeyRotation: true", "EnableKeyRotation: false"},
+	{"keys", "mixed", "KmsMasterKeyId: !GetAtt Key.Arn", ""},
+	{"github", "mixed", "repo:whatsgonow/app:environment:dev", "repo:whatsgonow/app:*"},
+	{"github", "mixed", `"token.actions.githubusercontent.com:aud": sts.amazonaws.com`, `"token.actions.githubusercontent.com:iss": github`},
+	{"region", "mixed", "Assert: !Equals", "Assert: !Not"},
+}
+
+func TestRulesSeePlantedFaults(t *testing.T) {
+	tried := map[string]bool{}
+	for _, fault := range faults {
+		tried[fault.rule] = true
+		files, err := Cloudformation(shape(t, fault.shape), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		planted, seen := false, false
+		for _, f := range files {
+			bad := strings.Replace(f.Content, fault.old, fault.new, 1)
+			if bad == f.Content {
+				continue
+			}
+			planted = true
+			seen = seen || len(rules[fault.rule](parsed(t, bad))) > 0
+		}
+		if !planted || !seen {
+			t.Errorf("rule %s, fault %q: planted %v, seen %v", fault.rule, fault.new, planted, seen)
+		}
+	}
+	for rule := range rules {
+		if !tried[rule] {
+			t.Errorf("the rule %s was never shown a fault", rule)
+		}
+	}
+}
