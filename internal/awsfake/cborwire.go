@@ -15,7 +15,7 @@ const epochTag = 1 // RFC 8949 §3.4.2: seconds since 1970
 func readCBOR(body []byte, into any) error {
 	value, err := cbor.Decode(body)
 	if err != nil {
-		return refuse("SerializationException", "the body is no CBOR: %v", err)
+		return refuse("SerializationException", "the body is no CBOR")
 	}
 	tree, err := fromCBOR(value)
 	if err != nil {

@@ -52,6 +52,10 @@ func (w *World) real(s *stack, r *stackResource) error {
 		if _, err := createLogGroup(c, &cwl.CreateLogGroupInput{LogGroupName: &r.physical}); err != nil {
 			return err
 		}
+	case "AWS::CloudFront::Distribution":
+		return w.distribute(r.physical, s.distribution(r))
+	case "AWS::S3::BucketPolicy":
+		w.deny(str(r.properties["Bucket"]), object(r.properties["PolicyDocument"]))
 	case "AWS::Route53::RecordSet":
 		w.backing.record(str(r.properties["Name"]), recordTarget(r), w.options.RecordTTL)
 	}
@@ -162,6 +166,8 @@ func (w *World) unreal(s *stack, r *stackResource) error {
 		_, _ = deleteSecret(c, &sm.DeleteSecretInput{SecretId: &r.physical, ForceDeleteWithoutRecovery: aws.Bool(true)})
 	case "AWS::Logs::LogGroup":
 		_, _ = deleteLogGroup(c, &cwl.DeleteLogGroupInput{LogGroupName: &r.physical})
+	case "AWS::CloudFront::Distribution":
+		w.undistribute(r.physical)
 	case "AWS::Route53::RecordSet":
 		w.backing.record(str(r.properties["Name"]), "", 0)
 	}

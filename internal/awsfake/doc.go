@@ -12,7 +12,11 @@
 //     really run and are reached; without, an environment is only state.
 //   - Elastic Load Balancing v2: balancers, listeners, rules with weights, target groups and the health of targets.
 //   - S3 (gofakes3, with conditional PUT made atomic), STS GetCallerIdentity, Secrets Manager with versions and stages,
-//     SSM Run Command, CloudWatch Logs, CloudWatch GetMetricData/PutMetricData, Service Quotas, CloudFormation.
+//     SSM Run Command, CloudWatch Logs, CloudWatch GetMetricData/PutMetricData, Service Quotas.
+//   - CloudFormation: change sets, stacks with their states, events and ways back, templates in JSON and YAML with their
+//     functions, what replaces a resource (from the resource schemas), policies of stacks and of resources, drift. Some
+//     resources are then there in the services above too (cloudformation_real.go); the others are names. Of Route 53 there
+//     is ListHostedZonesByName.
 //
 // Requests and answers of all but S3 go through codecs by reflection over the SDK's own types, which AWS generates from its
 // models: a member that the model does not know is refused, and no answer can hold one. What an operation's model calls
@@ -20,17 +24,26 @@
 //
 // # What it does not do
 //
-//   - Signatures are not checked and IAM is not evaluated: a missing permission is injected (Deny).
-//   - Nothing bills, nothing takes as long as on AWS: durations are Options.
-//   - Beanstalk: custom platforms, managed updates, compose groups, worker tiers with queues, saved log bundles, and real
-//     deployment policies (an update changes all instances at once). Of the option namespaces only those in options.go
-//     are known, with the defaults that clients are seen to need. An application version is not looked into by
-//     Beanstalk itself (Process answers PROCESSED); .ebextensions are not interpreted.
-//   - Messages of errors and events are AWS's as documented or seen; where no source was at hand they are ours
-//     and marked "ours" in the code. Nobody should match on those.
-//   - Load balancing: network and gateway balancers, authentication actions, rule transforms, certificates' contents.
-//   - Logs: metric filters, Insights queries, subscriptions. Filter patterns: plain terms and quoted phrases only.
-//   - Secrets Manager: rotation, replication, resource policies. SSM: documents other than AWS-RunShellScript.
-//   - CloudWatch: expressions, alarms, anomaly bands; statistics are worked out over what was put.
-//   - Pagination is real where MaxRecords, MaxResults, Limit or PageSize is given; service-side page caps are not copied.
+//   - Signatures are not checked and IAM is not evaluated: a missing permission is injected (World.Deny).
+//   - Nothing bills, and nothing takes as long as on AWS: durations are Options. Health checks run every Options.Checks,
+//     whatever interval was asked for.
+//   - Of Elastic Beanstalk's 47 operations ComposeEnvironments, CreatePlatformVersion and DeletePlatformVersion are missing.
+//     Managed actions never come up. Worker tiers, queues and configuration drafts have no life behind them.
+//   - An update puts the version on fresh instances, all at once, whatever the deployment policy; RestartAppServer does too.
+//   - Instances join their target group once their programs run, on AWS before. Network and classic balancers are names only.
+//   - A CNAME swap leaves the host-header rules of shared balancers as they were; what AWS does there is not documented. The
+//     priority that Beanstalk gives its rules is not either: here it is the next free one.
+//   - Of the option namespaces only those in options.go are known, with defaults that clients are seen to need. Limits and
+//     resource names of options are not modelled. Application versions are not looked into, .ebextensions are not read.
+//   - Requests are not counted: the application metrics of environments and instances are zero.
+//   - Messages of errors and events are AWS's as documented or seen; where no source was at hand they are marked "ours" in
+//     the code. Nobody should match on those. Codes of quotas that were not checked are marked in quotas.go.
+//   - The status of an application version is spelled as the model has it (Processed); AWS is said to answer in capitals.
+//   - Load balancing: network and gateway balancers, authentication actions, transforms, query-string and source-ip
+//     conditions, and the contents of certificates (World.Certificate says for which hosts one is).
+//   - S3: what gofakes3 lacks (policies, encryption, lifecycle, checksums in trailers). No bucket has a region.
+//   - Logs: metric filters, Insights, subscriptions; filter patterns are plain terms and quoted phrases.
+//   - Secrets Manager: rotation, replication, resource policies. SSM: other documents than AWS-RunShellScript, parameters.
+//   - CloudWatch: expressions, alarms, statistic sets, extended statistics but percentiles.
+//   - Pages are cut where a request gives a limit; AWS's own upper bounds of pages are not copied.
 package awsfake

@@ -47,7 +47,7 @@ func (w *World) Heal() {
 	w.healed = make(chan struct{})
 }
 
-// Throttled is a Fault: the next times calls are refused as too many.
+// Throttled is a Fault: the next times calls are refused as too many, in the words of the service.
 func Throttled(service, action string, times int) Fault {
 	return Fault{Service: service, Action: action, Times: times, Code: "Throttling", Message: "Rate exceeded"}
 }
@@ -96,6 +96,9 @@ func (w *World) refusal(f *Fault, c *Call) *apiError {
 			resource = "*"
 		}
 		return denied(w.options.Caller, c.Service+":"+c.Action, resource)
+	}
+	if c.Service == "s3" && f.Code == "Throttling" {
+		return &apiError{Code: "SlowDown", Message: "Please reduce your request rate.", HTTP: http.StatusServiceUnavailable}
 	}
 	return &apiError{Code: f.Code, Message: f.Message, HTTP: f.HTTP}
 }

@@ -162,6 +162,16 @@ func TestConditionalPutIsOneStep(t *testing.T) {
 	if _, err := put("theirs", "x", func(*s3.PutObjectInput) {}); codeOf(err) != "AccessDenied" {
 		t.Errorf("a bucket of another account: %v", err)
 	}
+	if _, err := put("releases", "other bytes", func(in *s3.PutObjectInput) {
+		in.ChecksumSHA256 = aws.String("LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=")
+	}); codeOf(err) != "BadDigest" {
+		t.Errorf("bytes that are not those of the checksum: %v", err)
+	}
+	w.Inject(awsfake.Throttled("s3", "PutObject", 4))
+	if _, err := put("releases", "x", func(*s3.PutObjectInput) {}); codeOf(err) != "SlowDown" {
+		t.Errorf("throttled: %v", err)
+	}
+	w.Heal()
 	w.RemoveObject("releases", "stages/prod/fence.json")
 	if _, err := put("releases", "x", func(in *s3.PutObjectInput) { in.IfMatch = got.ETag }); codeOf(err) != "NoSuchKey" {
 		t.Errorf("If-Match where nothing is: %v", err)

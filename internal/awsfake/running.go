@@ -51,11 +51,11 @@ func (r *running) check(path, protocol, matcher string) plane.HealthCheck {
 }
 
 func (r *running) launch(ctx context.Context, spec launchSpec) (instance, error) {
-	file := filepath.Join(r.bundles, fmt.Sprintf("%x.zip", sha256.Sum256(spec.bundle)))
-	if err := os.WriteFile(file, spec.bundle, 0o600); err != nil {
+	id := "i-" + newHex(17)
+	file, err := r.bundle(id, spec.bundle)
+	if err != nil {
 		return nil, err
 	}
-	id := "i-" + newHex(17)
 	options := plane.InstanceOptions{
 		ID: id, Bundle: file, Environment: spec.env, Health: r.check(spec.health, spec.protocol, spec.matcher), BareExec: true,
 		Patience: r.w.options.HealthTimeout, Grace: r.w.options.Grace, Downloads: r.w.options.Downloads,
@@ -70,6 +70,19 @@ func (r *running) launch(ctx context.Context, spec launchSpec) (instance, error)
 		return nil, err
 	}
 	return &machine{Instance: i}, err
+}
+
+// bundle is the file of a bundle. The instances of an environment are launched at once, and none may find another's half written.
+func (r *running) bundle(id string, zip []byte) (string, error) {
+	file := filepath.Join(r.bundles, fmt.Sprintf("%x.zip", sha256.Sum256(zip)))
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
+	}
+	mine := filepath.Join(r.bundles, id)
+	if err := os.WriteFile(mine, zip, 0o600); err != nil {
+		return "", err
+	}
+	return file, os.Rename(mine, file)
 }
 
 func (r *running) keep(l heldLine) {

@@ -172,6 +172,31 @@ func TestEnvironmentsRunBehindASharedBalancer(t *testing.T) {
 	s.teardown(t, id, *made.Rules[0].RuleArn)
 }
 
+func TestBundlesAreLookedFor(t *testing.T) {
+	w := awsfake.Open(t, awsfake.Options{Quotas: map[string]int{"BundleBytes": 10}})
+	w.Bucket("releases")
+	c := eb.NewFromConfig(w.Config(""))
+	version := func(key string) error {
+		_, err := c.CreateApplicationVersion(t.Context(), &eb.CreateApplicationVersionInput{ApplicationName: aws.String("shop"), VersionLabel: &key, AutoCreateApplication: aws.Bool(true),
+			SourceBundle: &types.S3Location{S3Bucket: aws.String("releases"), S3Key: &key}})
+		return err
+	}
+	for key, size := range map[string]int{"ten": 10, "eleven": 11} {
+		if _, err := s3.NewFromConfig(w.Config("")).PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String("releases"), Key: &key, Body: bytes.NewReader(make([]byte, size))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := version("none"); codeOf(err) != "InvalidParameterValue" || !strings.Contains(err.Error(), "Unable to download from S3 location") {
+		t.Errorf("a bundle that is not there: %v", err)
+	}
+	if err := version("eleven"); codeOf(err) != "InvalidParameterValue" || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("a bundle that is too large: %v", err)
+	}
+	if err := version("ten"); err != nil {
+		t.Errorf("one that is not: %v", err)
+	}
+}
+
 // commands run on the machine, and what the app writes comes to CloudWatch Logs.
 func (s *street) commands(t *testing.T, e types.EnvironmentDescription) {
 	machine := s.w.Instances("shop-one")[0]

@@ -1,8 +1,14 @@
 package awsfake
 
 import (
+	"bytes"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/xml"
 	"fmt"
+	"hash"
+	"hash/crc32"
 	"io"
 	"net/http"
 	"strings"
@@ -81,7 +87,7 @@ func (w *World) serveS3(rw http.ResponseWriter, r *http.Request, region string) 
 	bucket, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	w.mu.Lock()
 	call := w.record(Call{Service: "s3", Action: s3Action(r, bucket, key), Resource: strings.Trim(bucket+"/"+key, "/"), Region: region})
-	fault, foreign := w.strikes(call), w.foreign[bucket]
+	fault, foreign := w.strikes(call), w.foreign[bucket] || !w.owns(r)
 	w.mu.Unlock()
 	switch {
 	case fault != nil && fault.Done:
@@ -114,11 +120,72 @@ func (w *World) s3Do(rw http.ResponseWriter, r *http.Request, bucket, key string
 		answerS3Error(rw, r, refusal)
 		return
 	}
+	if refusal := checksum(r); refusal != nil {
+		answerS3Error(rw, r, refusal)
+		return
+	}
 	if r.Method == http.MethodPut {
 		r.Header.Del("If-Match")
 		r.Header.Del("If-None-Match")
+		r.Header.Set(heldCacheControl, r.Header.Get("Cache-Control"))
 	}
-	w.s3.ServeHTTP(rw, r)
+	answer := cacheControl{rw}
+	w.s3.ServeHTTP(answer, r)
+	answer.settle() // where nothing was written
+}
+
+// heldCacheControl is where Cache-Control of an object is kept: gofakes3 drops that header, and keeps those of this kind.
+const heldCacheControl = "X-Amz-Fake-Cache-Control"
+
+// cacheControl gives an answer the Cache-Control that its object was put with.
+type cacheControl struct{ http.ResponseWriter }
+
+func (c cacheControl) settle() {
+	if held := c.Header().Get(heldCacheControl); held != "" {
+		c.Header().Set("Cache-Control", held)
+	}
+	c.Header().Del(heldCacheControl)
+}
+
+func (c cacheControl) WriteHeader(status int) {
+	c.settle()
+	c.ResponseWriter.WriteHeader(status)
+}
+
+func (c cacheControl) Write(p []byte) (int, error) {
+	c.settle()
+	return c.ResponseWriter.Write(p)
+}
+
+// owns reports whether a request is for buckets of this account, where it says whose they must be.
+func (w *World) owns(r *http.Request) bool {
+	for _, name := range []string{"X-Amz-Expected-Bucket-Owner", "X-Amz-Source-Expected-Bucket-Owner"} {
+		if owner := r.Header.Get(name); owner != "" && owner != w.options.Account {
+			return false
+		}
+	}
+	return true
+}
+
+// checksum holds a body against the checksum in its head, where one of those that S3 knows is there; gofakes3 does that for
+// Content-MD5 only. Checksums in trailers are not looked at.
+func checksum(r *http.Request) *apiError {
+	for name, sum := range map[string]hash.Hash{"X-Amz-Checksum-Sha256": sha256.New(), "X-Amz-Checksum-Crc32": crc32.NewIEEE(), "X-Amz-Checksum-Sha1": sha1.New()} {
+		said := r.Header.Get(name)
+		if said == "" || r.Method != http.MethodPut {
+			continue
+		}
+		raw, err := io.ReadAll(r.Body)
+		if err != nil {
+			return &apiError{Code: "IncompleteBody", Message: "You did not provide the number of bytes specified by the Content-Length HTTP header"}
+		}
+		r.Body = io.NopCloser(bytes.NewReader(raw))
+		sum.Write(raw)
+		if base64.StdEncoding.EncodeToString(sum.Sum(nil)) != said {
+			return &apiError{Code: "BadDigest", Message: "The " + strings.TrimPrefix(name, "X-Amz-Checksum-") + " you specified did not match the calculated checksum."}
+		}
+	}
+	return nil
 }
 
 // condition judges If-Match and If-None-Match of a PUT: 412 where the object is another or is there already, 404 where it

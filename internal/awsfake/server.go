@@ -2,6 +2,7 @@ package awsfake
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"io"
@@ -25,7 +26,6 @@ type service struct {
 }
 
 // wire is how one request is written, and so how its answer is.
-var debugBody func(*http.Request, []byte)
 type wire int
 
 const (
@@ -112,6 +112,10 @@ func (w *World) serve(rw http.ResponseWriter, r *http.Request) {
 		w.serveRoute53(rw, r, region)
 		return
 	}
+	if name == "cloudfront" {
+		w.serveCloudFront(rw, r, region)
+		return
+	}
 	if name == "rds" {
 		body, _ := io.ReadAll(r.Body) // cut off: no action
 		w.serveRDS(rw, r, region, body)
@@ -122,12 +126,24 @@ func (w *World) serve(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "the fake has no service "+name, http.StatusNotImplemented)
 		return
 	}
-	body, err := io.ReadAll(r.Body)
+	body, err := readBody(r)
 	if err != nil {
+		w.answerError(rw, s, query, refuse("MalformedInput", "the body cannot be read"))
 		return
 	}
-	if debugBody != nil { debugBody(r, body) }
 	w.serveAction(rw, r, s, region, body)
+}
+
+// readBody reads a request, also a compressed one, as the SDK sends metrics.
+func readBody(r *http.Request) ([]byte, error) {
+	if r.Header.Get("Content-Encoding") != "gzip" {
+		return io.ReadAll(r.Body)
+	}
+	unpacked, err := gzip.NewReader(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(unpacked)
 }
 
 // serveAction reads one call, lets faults have their say, carries it out and answers.

@@ -28,97 +28,118 @@ func forward(tuples ...types.TargetGroupTuple) []types.Action {
 	return []types.Action{{Type: types.ActionTypeEnumForward, ForwardConfig: &types.ForwardActionConfig{TargetGroups: tuples}}}
 }
 
-func TestRulesOfAListener(t *testing.T) {
+// ruler makes rules on a listener of a World that allows two.
+type ruler struct {
+	t               *testing.T
+	c               *elb.Client
+	listener, other string
+	blue, green     *string
+	both            []types.Action
+}
+
+func newRuler(t *testing.T) *ruler {
+	t.Helper()
 	w := awsfake.Open(t, awsfake.Options{Quotas: map[string]int{"Rules": 2}})
-	c := elb.NewFromConfig(w.Config(""))
-	_, listener := w.Balancer("shop", w.Certificate("shop.example"))
-	_, other := w.Balancer("other", w.Certificate("other.example"))
-	group := func(name string) *string {
-		out, err := c.CreateTargetGroup(t.Context(), &elb.CreateTargetGroupInput{Name: &name, Protocol: types.ProtocolEnumHttps, Port: aws.Int32(5000)})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out.TargetGroups[0].TargetGroupArn
-	}
-	blue, green := group("blue"), group("green")
-	create := func(on string, priority int32, conditions []types.RuleCondition, actions []types.Action) (string, error) {
-		out, err := c.CreateRule(t.Context(), &elb.CreateRuleInput{ListenerArn: &on, Priority: &priority, Conditions: conditions, Actions: actions})
-		if err != nil {
-			return "", err
-		}
-		return *out.Rules[0].RuleArn, nil
-	}
-	whole := forward(types.TargetGroupTuple{TargetGroupArn: blue, Weight: aws.Int32(95)}, types.TargetGroupTuple{TargetGroupArn: green, Weight: aws.Int32(5)})
-	first, err := create(listener, 10, host("shop.example"), whole)
+	r := &ruler{t: t, c: elb.NewFromConfig(w.Config(""))}
+	_, r.listener = w.Balancer("shop", w.Certificate("shop.example"))
+	_, r.other = w.Balancer("other", w.Certificate("other.example"))
+	r.blue, r.green = r.group("blue"), r.group("green")
+	r.both = forward(types.TargetGroupTuple{TargetGroupArn: r.blue, Weight: aws.Int32(95)}, types.TargetGroupTuple{TargetGroupArn: r.green, Weight: aws.Int32(5)})
+	return r
+}
+
+func (r *ruler) group(name string) *string {
+	r.t.Helper()
+	out, err := r.c.CreateTargetGroup(r.t.Context(), &elb.CreateTargetGroupInput{Name: &name, Protocol: types.ProtocolEnumHttps, Port: aws.Int32(5000)})
 	if err != nil {
+		r.t.Fatal(err)
+	}
+	return out.TargetGroups[0].TargetGroupArn
+}
+
+func (r *ruler) create(on string, priority int32, conditions []types.RuleCondition, actions []types.Action) (string, error) {
+	out, err := r.c.CreateRule(r.t.Context(), &elb.CreateRuleInput{ListenerArn: &on, Priority: &priority, Conditions: conditions, Actions: actions})
+	if err != nil {
+		return "", err
+	}
+	return *out.Rules[0].RuleArn, nil
+}
+
+// two rules, at 10 and 20.
+func (r *ruler) two() (first, next string) {
+	r.t.Helper()
+	first, err := r.create(r.listener, 10, host("shop.example"), r.both)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if next, err = r.create(r.listener, 20, host("www.shop.example"), r.both); err != nil {
+		r.t.Fatal(err)
+	}
+	return first, next
+}
+
+func TestRulesAreRefused(t *testing.T) {
+	r := newRuler(t)
+	if _, err := r.create(r.listener, 10, host("shop.example"), r.both); err != nil {
 		t.Fatal(err)
 	}
-	for wanted, refused := range map[string]func() error{
-		"PriorityInUse": func() error { _, err := create(listener, 10, host("a"), whole); return err },
-		"TargetGroupNotFound": func() error {
-			_, err := create(listener, 11, host("a"), forward(types.TargetGroupTuple{TargetGroupArn: aws.String("arn:none")}))
-			return err
-		},
-		"TargetGroupAssociationLimit": func() error {
-			_, err := create(other, 1, host("a"), forward(types.TargetGroupTuple{TargetGroupArn: blue}))
-			return err
-		},
-		"ListenerNotFound": func() error { _, err := create("arn:none", 1, host("a"), whole); return err },
-		"ResourceInUse": func() error {
-			_, err := c.DeleteTargetGroup(t.Context(), &elb.DeleteTargetGroupInput{TargetGroupArn: blue})
-			return err
-		},
-		"RuleNotFound": func() error {
-			_, err := c.DeleteRule(t.Context(), &elb.DeleteRuleInput{RuleArn: aws.String("arn:none")})
-			return err
-		},
+	rule := func(on string, priority int32, conditions []types.RuleCondition, actions []types.Action) error {
+		_, err := r.create(on, priority, conditions, actions)
+		return err
+	}
+	_, inUse := r.c.DeleteTargetGroup(t.Context(), &elb.DeleteTargetGroupInput{TargetGroupArn: r.blue})
+	_, noRule := r.c.DeleteRule(t.Context(), &elb.DeleteRuleInput{RuleArn: aws.String("arn:none")})
+	for name, refused := range map[string]struct {
+		err  error
+		code string
+	}{
+		"taken priority":         {rule(r.listener, 10, host("a"), r.both), "PriorityInUse"},
+		"no such group":          {rule(r.listener, 11, host("a"), forward(types.TargetGroupTuple{TargetGroupArn: aws.String("arn:none")})), "TargetGroupNotFound"},
+		"a group of another ALB": {rule(r.other, 1, host("a"), forward(types.TargetGroupTuple{TargetGroupArn: r.blue})), "TargetGroupAssociationLimit"},
+		"no such listener":       {rule("arn:none", 1, host("a"), r.both), "ListenerNotFound"},
+		"a group in use":         {inUse, "ResourceInUse"},
+		"no such rule":           {noRule, "RuleNotFound"},
+		"weight 1000":            {rule(r.listener, 12, host("a"), forward(types.TargetGroupTuple{TargetGroupArn: r.blue, Weight: aws.Int32(1000)})), "ValidationError"},
+		"six values":             {rule(r.listener, 12, host("a", "b", "c", "d", "e", "f"), r.both), "ValidationError"},
+		"no conditions":          {rule(r.listener, 12, []types.RuleCondition{}, r.both), "ValidationError"},
+		"priority 0":             {rule(r.listener, 0, host("a"), r.both), "ValidationError"},
 	} {
-		if err := refused(); codeOf(err) != wanted {
-			t.Errorf("%s: %v", wanted, err)
+		if codeOf(refused.err) != refused.code {
+			t.Errorf("%s: %v", name, refused.err)
 		}
 	}
-	for name, err := range map[string]error{
-		"weight 1000":   second(create(listener, 12, host("a"), forward(types.TargetGroupTuple{TargetGroupArn: blue, Weight: aws.Int32(1000)}))),
-		"six values":    second(create(listener, 12, host("a", "b", "c", "d", "e", "f"), whole)),
-		"no conditions": second(create(listener, 12, []types.RuleCondition{}, whole)),
-		"priority 0":    second(create(listener, 0, host("a"), whole)),
-	} {
-		if codeOf(err) != "ValidationError" {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	next, err := create(listener, 20, host("www.shop.example"), whole)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := create(listener, 30, host("a"), whole); codeOf(err) != "TooManyRules" {
+}
+
+func TestRulesAreMovedAndChanged(t *testing.T) {
+	r := newRuler(t)
+	first, next := r.two()
+	if _, err := r.create(r.listener, 30, host("a"), r.both); codeOf(err) != "TooManyRules" {
 		t.Errorf("a third rule: %v", err)
 	}
 	order := func() string {
-		out, err := c.DescribeRules(t.Context(), &elb.DescribeRulesInput{ListenerArn: &listener})
+		out, err := r.c.DescribeRules(t.Context(), &elb.DescribeRulesInput{ListenerArn: &r.listener})
 		if err != nil {
 			t.Fatal(err)
 		}
 		var all []string
-		for _, r := range out.Rules {
-			all = append(all, *r.Priority+map[string]string{first: "=first", next: "=next"}[*r.RuleArn])
+		for _, one := range out.Rules {
+			all = append(all, *one.Priority+map[string]string{first: "=first", next: "=next"}[*one.RuleArn])
 		}
 		return strings.Join(all, " ")
 	}
 	swap := &elb.SetRulePrioritiesInput{RulePriorities: []types.RulePriorityPair{{RuleArn: &first, Priority: aws.Int32(20)}, {RuleArn: &next, Priority: aws.Int32(10)}}}
-	if _, err := c.SetRulePriorities(t.Context(), swap); err != nil || order() != "10=next 20=first default" {
+	if _, err := r.c.SetRulePriorities(t.Context(), swap); err != nil || order() != "10=next 20=first default" {
 		t.Errorf("exchanged at once: %s, %v", order(), err)
 	}
-	if _, err := c.SetRulePriorities(t.Context(), &elb.SetRulePrioritiesInput{RulePriorities: []types.RulePriorityPair{{RuleArn: &first, Priority: aws.Int32(10)}}}); codeOf(err) != "PriorityInUse" || order() != "10=next 20=first default" {
+	onto := &elb.SetRulePrioritiesInput{RulePriorities: []types.RulePriorityPair{{RuleArn: &first, Priority: aws.Int32(10)}}}
+	if _, err := r.c.SetRulePriorities(t.Context(), onto); codeOf(err) != "PriorityInUse" || order() != "10=next 20=first default" {
 		t.Errorf("onto a taken one: %s, %v", order(), err)
 	}
-	changed, err := c.ModifyRule(t.Context(), &elb.ModifyRuleInput{RuleArn: &first, Actions: forward(types.TargetGroupTuple{TargetGroupArn: green})})
-	if err != nil || *changed.Rules[0].Actions[0].TargetGroupArn != *green || changed.Rules[0].Conditions[0].Values[0] != "shop.example" {
+	changed, err := r.c.ModifyRule(t.Context(), &elb.ModifyRuleInput{RuleArn: &first, Actions: forward(types.TargetGroupTuple{TargetGroupArn: r.green})})
+	if err != nil || *changed.Rules[0].Actions[0].TargetGroupArn != *r.green || changed.Rules[0].Conditions[0].Values[0] != "shop.example" {
 		t.Errorf("modified: %+v, %v", changed, err)
 	}
 }
-
-func second(_ string, err error) error { return err }
 
 func TestSecretsHaveVersionsAndStages(t *testing.T) {
 	w := awsfake.Open(t, awsfake.Options{})

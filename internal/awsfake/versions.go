@@ -80,15 +80,15 @@ func (c *request) bundle(at *types.S3Location) (*types.S3Location, error) {
 	if at == nil || at.S3Bucket == nil {
 		return &types.S3Location{S3Bucket: aws.String("elasticbeanstalk-samples-" + c.region.name), S3Key: aws.String("sample.zip")}, nil
 	}
-	size, there := c.w.objects.size(*at.S3Bucket, aws.ToString(at.S3Key))
 	if c.w.options.NoBundles {
 		return at, nil
 	}
+	size, there := c.w.objects.size(*at.S3Bucket, aws.ToString(at.S3Key))
 	if !there || c.w.foreign[*at.S3Bucket] {
 		return nil, invalid("Unable to download from S3 location (Bucket: %s  Key: %s). Reason: Not Found", *at.S3Bucket, aws.ToString(at.S3Key))
 	}
-	if size > largestBundle {
-		return nil, invalid("Source bundle is too large: it must be %d bytes or smaller.", largestBundle) // ours
+	if most := c.w.quota("BundleBytes", largestBundle); size > int64(most) {
+		return nil, invalid("Source bundle is too large: it must be %d bytes or smaller.", most) // ours
 	}
 	return at, nil
 }

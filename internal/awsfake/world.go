@@ -36,12 +36,15 @@ type Options struct {
 	RecordTTL      time.Duration // how long a resolver of the plane keeps a CNAME; AWS has 60 s
 	KeepAlive      time.Duration // how long a balancer keeps a client's connection (client_keep_alive.seconds); 1 h as on AWS
 
+	Invalidation time.Duration // CreateInvalidation until all edges have forgotten
+
 	Stack time.Duration // each resource of a stack, and each change set; 1 ms
 
 	// Lag is how far what describes answer lies behind what was done (eventual consistency); 0 is none. SetLag changes it.
 	Lag time.Duration
 
-	// Quotas are lower limits than AWS's, by their name in service quotas ("ApplicationVersions", "Environments", "Rules").
+	// Quotas are lower limits than AWS's, by their name in service quotas ("ApplicationVersions", "Environments",
+	// "Rules"); "BundleBytes" is the size of a bundle.
 	Quotas map[string]int
 
 	NoBundles bool // application versions need no object in S3, for replays of documented examples
@@ -75,6 +78,7 @@ func (o Options) withDefaults() Options {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	fill(&o.Stack, time.Millisecond)
+	fill(&o.Invalidation, 30*time.Millisecond)
 	fill(&o.Launch, 40*time.Millisecond)
 	fill(&o.Update, 40*time.Millisecond)
 	fill(&o.Swap, 30*time.Millisecond)
@@ -113,7 +117,8 @@ type World struct {
 	healed    chan struct{}   // closed and renewed by Heal
 	backing   backing
 
-	formation formation
+	formation     formation
+	distributions map[string]*Distribution
 }
 
 // region is what an account has in one region. Guarded by World.mu.
@@ -139,18 +144,18 @@ func Open(t testing.TB, options Options) *World {
 	w.server = httptest.NewUnstartedServer(http.HandlerFunc(w.serve))
 	w.server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // dropped connections are on purpose
 	w.server.Start()
-	t.Cleanup(w.close)
 	if w.options.Plane {
-		w.openPlane()
+		w.openPlane() // before the clean-up is told of: its folders go after its processes
 	}
+	t.Cleanup(w.close)
 	return w
 }
 
 func (w *World) close() {
 	w.ends()
-	w.life.Wait()
 	w.server.CloseClientConnections()
-	w.server.Close()
+	w.server.Close() // from here on nothing new begins
+	w.life.Wait()
 	w.backing.close()
 }
 

@@ -58,7 +58,7 @@ func stack(t *testing.T, cfg aws.Config) {
 		t.Fatal(err)
 	}
 	outputs := map[string]any{"Releases": releases, "ProdDatabaseHost": host, "ProdDatabaseSecret": *made.ARN}
-	for _, name := range []string{"Application", "ServiceRole", "InstanceProfile", "Vpc", "InstanceSubnets", "BalancerSubnets", "InstanceSecurityGroup", "BalancerSecurityGroup", "Certificate", "Balancer", "Listener"} {
+	for _, name := range []string{"Application", "ServiceRole", "ProdInstanceProfile", "Vpc", "InstanceSubnets", "BalancerSubnets", "ProdInstanceSecurityGroup", "BalancerSecurityGroup", "Certificate", "Balancer", "Listener"} {
 		outputs[name] = "x"
 	}
 	for name, value := range outputs {

@@ -31,7 +31,7 @@ func bornNow(ctx context.Context, _ net.Conn) context.Context {
 
 // ServeHTTP implements http.Handler: the first rule that takes the request answers it.
 func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if at, ok := r.Context().Value(born{}).(time.Time); ok && time.Since(at) > time.Duration(l.balancer.keepFor.Load()) {
+	if at, ok := r.Context().Value(born{}).(time.Time); ok && r.Header.Get("Upgrade") == "" && time.Since(at) > time.Duration(l.balancer.keepFor.Load()) {
 		w.Header().Set("Connection", "close") // over HTTP/2 the server makes it a GOAWAY
 	}
 	for _, rule := range *l.table.Load() {
