@@ -220,7 +220,7 @@ func lotseUpload(ctx context.Context, endpoint, dir string, release int) error {
 	}
 	b := bucket.Open(bucket.Config{S3: storeOf(endpoint), Bucket: benchBucket})
 	id := fmt.Sprintf("release-%d", release)
-	if _, err := b.Put(ctx, 1, id, files, index); err != nil {
+	if _, err := b.Put(ctx, 1, id, nil, files, index); err != nil {
 		return err
 	}
 	return b.Serve(ctx, bucket.Target{Release: id, Rollout: id, Fence: 1})

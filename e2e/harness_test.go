@@ -97,7 +97,7 @@ type machine struct {
 	state       string
 	https, http int
 	api         *api.Client
-	env         []string // added to the environment of lotse serve
+	env         []string // added to the environment of lotse
 	under       []string // what lotse serve is run by; nothing: itself
 	controller  *exec.Cmd
 	ended       chan struct{} // the controller has been buried
@@ -255,7 +255,7 @@ func (m *machine) lotse(dir string, args ...string) result {
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, m.bin.lotse, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
-	cmd.Env = append(os.Environ(), "LOTSE_STATE="+m.state)
+	cmd.Env = append(append(os.Environ(), m.env...), "LOTSE_STATE="+m.state)
 	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {

@@ -107,27 +107,34 @@ func serve(ctx context.Context, p place, asked ports, bucket string, log *slog.L
 	group.Go(func() error { return controller.Run(ctx) })
 	group.Go(func() error { return shared.run(ctx) })
 	group.Go(func() error { examine(ctx, book, log); return nil })
-	group.Go(func() error {
-		if err := wait(ctx, controller.Ready()); err != nil {
-			return nil //nolint:nilerr // the controller is being ended, which is no error
-		}
-		return teller.Run(shared.telling(ctx, history))
-	})
-	group.Go(func() error {
-		if err := wait(ctx, controller.Ready()); err != nil {
-			return nil //nolint:nilerr // the controller is being ended, which is no error
-		}
+	group.Go(once(ctx, controller, func() error { return teller.Run(shared.telling(ctx, history)) }))
+	group.Go(once(ctx, controller, func() error {
 		socket, err := api.Listen(p.socket())
 		if err != nil {
 			return err
 		}
 		ready(fmt.Sprintf("listening on %s, HTTPS on port %d, HTTP on port %d", p.socket(), at.HTTPS, at.HTTP))
 		return api.NewServer(service{controller, variables{settings, history}, teller, book}, version(), log).ServeOn(ctx, socket)
-	})
-	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return err
+	}))
+	return unlessEnded(group.Wait())
+}
+
+// unlessEnded is err, unless it is the controller's own end.
+func unlessEnded(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
 	}
-	return nil
+	return err
+}
+
+// once does something as soon as the controller has taken up what was unfinished.
+func once(ctx context.Context, controller *deploy.Controller, do func() error) func() error {
+	return func() error {
+		if err := wait(ctx, controller.Ready()); err != nil {
+			return nil //nolint:nilerr // the controller is being ended, which is no error
+		}
+		return do()
+	}
 }
 
 // examine reads the whole ledger beside what goes on, which takes seconds where it is long: Open looks at its end alone. What
@@ -230,8 +237,12 @@ func (e *engines) aws(app string, stage deploy.Stage) (deploy.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return aws.Open(aws.Config{App: app, Stage: stage, AWS: account, Files: e.builder.Files, Lotse: exe, Dir: e.place.at("aws", app, stage.Name),
-		Dial: dial, Log: e.log, Timing: pace()})
+	c := aws.Config{App: app, Stage: stage, AWS: account, Files: e.builder.Files, Lotse: exe, Dir: e.place.at("aws", app, stage.Name),
+		Dial: dial, Log: e.log, Timing: pace()}
+	if stage.AWS.Static {
+		return aws.OpenSite(c)
+	}
+	return aws.Open(c)
 }
 
 func (e *engines) local(app string, stage deploy.Stage) (deploy.Engine, error) {

@@ -146,7 +146,7 @@ func deleteApplication(c *request, in *eb.DeleteApplicationInput) (*eb.DeleteApp
 	b := &c.region.beanstalk
 	app, err := b.app(in.ApplicationName)
 	if err != nil {
-		return &eb.DeleteApplicationOutput{}, nil // deleting what is gone is no error
+		return &eb.DeleteApplicationOutput{}, nil //nolint:nilerr // deleting what is gone is no error
 	}
 	for _, env := range b.environments {
 		if env.app != *app.ApplicationName || env.status == types.EnvironmentStatusTerminated {

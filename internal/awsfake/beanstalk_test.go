@@ -82,8 +82,7 @@ func messages(t *testing.T, c *eb.Client, id string) string {
 }
 
 func codeOf(err error) string {
-	var refusal smithy.APIError
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[smithy.APIError](err); ok {
 		return refusal.ErrorCode()
 	}
 	return ""

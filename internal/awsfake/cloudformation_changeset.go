@@ -95,7 +95,7 @@ func (w *World) workOut(ctx context.Context, s *stack, set *changeSet) {
 	changes, err := w.compare(s, set)
 	switch {
 	case err != nil:
-		set.status, set.reason = cf.ChangeSetStatusFailed, err.(*apiError).Message
+		set.status, set.reason = cf.ChangeSetStatusFailed, refusalOf(err).Message
 	case len(changes) == 0 && set.kind == cf.ChangeSetTypeUpdate && sameTags(s.tags, set.tags):
 		set.status, set.reason = cf.ChangeSetStatusFailed, noChanges
 	default:
@@ -270,7 +270,7 @@ func listChangeSets(c *request, in *cloudformation.ListChangeSetsInput) (*cloudf
 func deleteChangeSet(c *request, in *cloudformation.DeleteChangeSetInput) (*cloudformation.DeleteChangeSetOutput, error) {
 	s, set, err := c.changeSetOf(in.StackName, in.ChangeSetName)
 	if err != nil {
-		return &cloudformation.DeleteChangeSetOutput{}, nil
+		return &cloudformation.DeleteChangeSetOutput{}, nil //nolint:nilerr // deleting what is gone is no error
 	}
 	if set.execution == cf.ExecutionStatusExecuteInProgress {
 		return nil, refuse("InvalidChangeSetStatus", "ChangeSet [%s] cannot be deleted in its current status of [%s]", set.id, set.execution)

@@ -94,7 +94,7 @@ var resourceKinds = map[string]resourceKind{
 }
 
 // withoutDrift are types whose state CloudFormation does not compare.
-var withoutDrift = split("AWS::IAM::Policy AWS::S3::BucketPolicy AWS::SNS::TopicPolicy AWS::SecretsManager::SecretTargetAttachment AWS::EC2::VPCGatewayAttachment")
+var withoutDrift = []string{"AWS::IAM::Policy", "AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy", "AWS::SecretsManager::SecretTargetAttachment", "AWS::EC2::VPCGatewayAttachment"}
 
 // idOf makes up what a resource is called, which is what Ref gives.
 func (s *stack) idOf(w *World, id, kind string, properties map[string]any) string {

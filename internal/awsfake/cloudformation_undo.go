@@ -189,7 +189,7 @@ func (t *template) orderOr(resources map[string]*stackResource) []string {
 func deleteStack(c *request, in *cloudformation.DeleteStackInput) (*cloudformation.DeleteStackOutput, error) {
 	s, err := c.findStack(in.StackName)
 	if err != nil || s.status == cf.StackStatusDeleteComplete {
-		return &cloudformation.DeleteStackOutput{}, nil // as CloudFormation does
+		return &cloudformation.DeleteStackOutput{}, nil //nolint:nilerr // to CloudFormation, deleting what is gone is no error
 	}
 	switch {
 	case s.protected:

@@ -11,14 +11,17 @@
 //     (status, colour, health, events, tags, options, CNAMEs and their swap). With Options.Plane, programs of the bundle
 //     really run and are reached; without, an environment is only state.
 //   - Elastic Load Balancing v2: balancers, listeners, rules with weights, target groups and the health of targets.
-//   - S3 (gofakes3, with conditional PUT made atomic), STS GetCallerIdentity, Secrets Manager with versions and stages,
+//   - CloudFront: CreateInvalidation, GetInvalidation, GetDistribution; with Options.Plane, distributions of Lotse's templates
+//     serve their bucket, and keep every answer until an invalidation is complete.
+//   - S3 (gofakes3, with conditional PUT made atomic, expected owners, Cache-Control), STS GetCallerIdentity, Secrets Manager with versions and stages,
 //     SSM Run Command, CloudWatch Logs, CloudWatch GetMetricData/PutMetricData, Service Quotas.
 //   - CloudFormation: change sets, stacks with their states, events and ways back, templates in JSON and YAML with their
 //     functions, what replaces a resource (from the resource schemas), policies of stacks and of resources, drift. Some
 //     resources are then there in the services above too (cloudformation_real.go); the others are names. Of Route 53 there
-//     is ListHostedZonesByName.
+//     is ListHostedZonesByName, of RDS DescribeDBInstances of one database of a stack. What stands behind the name of a
+//     database is up to the test (World.Elsewhere). A file system that instances mount is one folder.
 //
-// Requests and answers of all but S3 go through codecs by reflection over the SDK's own types, which AWS generates from its
+// Requests and answers of all but S3 and CloudFront go through codecs by reflection over the SDK's own types, which AWS generates from its
 // models: a member that the model does not know is refused, and no answer can hold one. What an operation's model calls
 // required is refused where it is missing.
 //
@@ -42,6 +45,8 @@
 //   - Load balancing: network and gateway balancers, authentication actions, transforms, query-string and source-ip
 //     conditions, and the contents of certificates (World.Certificate says for which hosts one is).
 //   - S3: what gofakes3 lacks (policies, encryption, lifecycle, checksums in trailers). No bucket has a region.
+//   - CloudFront: functions but the one of Lotse's templates, which is read and not run; edges that differ from each other; TTLs;
+//     compression; changes of a distribution that a stack has made. Of bucket policies it knows what is denied to CloudFront.
 //   - Logs: metric filters, Insights, subscriptions; filter patterns are plain terms and quoted phrases.
 //   - Secrets Manager: rotation, replication, resource policies. SSM: other documents than AWS-RunShellScript, parameters.
 //   - CloudWatch: expressions, alarms, statistic sets, extended statistics but percentiles.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -57,7 +58,7 @@ func (p pages) rewrite(host, uri, query string) (path, location string) {
 		if root := uri == s.Path || uri == s.Path+"/"; s.Fallback != "" && !root {
 			return s.Fallback, ""
 		} else if root || uri[len(uri)-1] == '/' {
-			return strings.TrimRight(uri, "/") + "/index.html", ""
+			return strings.TrimSuffix(uri, "/") + "/index.html", ""
 		}
 		return uri + ".html", ""
 	}
@@ -93,9 +94,7 @@ func (d *Distribution) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		d.kept[path] = answer
 	}
 	d.mu.Unlock()
-	for name, values := range answer.header {
-		rw.Header()[name] = values
-	}
+	maps.Copy(rw.Header(), answer.header)
 	rw.Header().Set("X-Cache", map[bool]string{true: "Hit from cloudfront", false: "Miss from cloudfront"}[hit])
 	rw.Header().Set("Content-Length", fmt.Sprint(len(answer.body)))
 	rw.WriteHeader(answer.status)
@@ -140,5 +139,15 @@ func unescape(path string) string {
 	if plain, err := url.PathUnescape(path); err == nil {
 		return plain
 	}
+	return path
+}
+
+// Rewrite is the path that the fake's edge asks a bucket for, where services stand in the function of a template.
+func Rewrite(services, uri string) string {
+	p, err := readPages("const host = \"\";\nconst services = " + services + ";")
+	if err != nil {
+		return err.Error()
+	}
+	path, _ := p.rewrite("", uri, "")
 	return path
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	eb "github.com/aws/aws-sdk-go-v2/service/elasticbeanstalk"
@@ -79,7 +80,7 @@ func ask(t *testing.T, w *awsfake.World, action string, input any) (*element, in
 	}
 	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=AKIDFAKE/20261123/eu-central-1/elasticbeanstalk/aws4_request, SignedHeaders=host, Signature=0")
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := (&http.Client{Timeout: 30 * time.Second}).Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func (w *World) hangUp(_ context.Context, r *region, e *environment) (err error)
 			return
 		}
 		process := nsProcess + "default"
-		port, _ := strconv.Atoi(e.options.get(process, "Port"))
+		port, _ := strconv.ParseInt(e.options.get(process, "Port"), 10, 32)
 		protocol := elbtypes.ProtocolEnum(strings.ToUpper(e.options.get(process, "Protocol")))
 		e.group = w.newGroup(r, "awseb-"+strings.ToUpper(newID(10)), protocol, int32(port), e.options.get(process, "HealthCheckPath"), cmp.Or(e.options.get(process, "MatcherHTTPCode"), "200"))
 		w.tell(r, e, "", "Created target group named: "+e.group.arn)
@@ -96,7 +96,7 @@ func (w *World) ownBalancer(r *region, e *environment) {
 		w.newListener(r, e.balancer, 80, elbtypes.ProtocolEnumHttp, nil, forwardTo(e.group))
 	}
 	for _, namespace := range e.listenerNamespaces() {
-		port, err := strconv.Atoi(strings.TrimPrefix(namespace, nsListener))
+		port, err := strconv.ParseInt(strings.TrimPrefix(namespace, nsListener), 10, 32)
 		if err != nil || e.options.get(namespace, "ListenerEnabled") == "false" {
 			continue
 		}

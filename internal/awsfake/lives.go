@@ -142,11 +142,11 @@ func (w *World) deploy(ctx context.Context, r *region, e *environment) error {
 	}
 	fresh, err := w.launchAll(ctx, spec)
 	if err != nil {
-		w.swapInstances(r, e, fresh)
+		w.swapInstances(e, fresh)
 		w.failDeploy(r, e, "Instance deployment failed. For details, see 'eb-engine.log'.")
 		return fmt.Errorf("%w: %w", errDeploy, err)
 	}
-	w.swapInstances(r, e, fresh)
+	w.swapInstances(e, fresh)
 	w.locked(func() {
 		e.deployments++
 		e.deployedAt = *now()
@@ -214,7 +214,7 @@ func (w *World) awaitHealth(ctx context.Context, e *environment) error {
 }
 
 // swapInstances puts fresh instances into the target group and takes the old ones away.
-func (w *World) swapInstances(r *region, e *environment, fresh []instance) {
+func (w *World) swapInstances(e *environment, fresh []instance) {
 	var old []instance
 	w.locked(func() {
 		old, e.instances = e.instances, fresh
@@ -254,12 +254,12 @@ func (w *World) terminate(r *region, e *environment) {
 			})
 			return
 		}
-		w.dismantle(ctx, r, e)
+		w.dismantle(r, e)
 	})
 }
 
-func (w *World) dismantle(ctx context.Context, r *region, e *environment) {
-	w.swapInstances(r, e, nil)
+func (w *World) dismantle(r *region, e *environment) {
+	w.swapInstances(e, nil)
 	w.locked(func() {
 		w.takeDown(r, e)
 		e.status, e.ended = types.EnvironmentStatusTerminated, time.Now()

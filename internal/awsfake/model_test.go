@@ -180,8 +180,8 @@ func (c comparison) structure(path string, s *shape, goType reflect.Type) {
 		return
 	}
 	fields := map[string]reflect.Type{}
-	for i := range goType.NumField() {
-		if f := goType.Field(i); f.IsExported() && f.Name != "ResultMetadata" {
+	for f := range goType.Fields() {
+		if f.IsExported() && f.Name != "ResultMetadata" {
 			fields[c.wireName(goType.Name(), f.Name)] = f.Type
 		}
 	}

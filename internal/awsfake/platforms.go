@@ -97,22 +97,22 @@ func (p *platform) attribute(name string) string {
 
 // filterFits is one filter against one value, by the operators of PlatformFilter and SearchFilter.
 func filterFits(operator, value string, wanted []string) bool {
-	any := func(fits func(value, wanted string) bool) bool {
+	some := func(fits func(value, wanted string) bool) bool {
 		return slices.ContainsFunc(wanted, func(w string) bool { return fits(value, w) })
 	}
 	switch operator {
 	case "!=", "not_equals":
 		return !slices.Contains(wanted, value)
 	case "contains":
-		return any(strings.Contains)
+		return some(strings.Contains)
 	case "begins_with":
-		return any(strings.HasPrefix)
+		return some(strings.HasPrefix)
 	case "ends_with":
-		return any(strings.HasSuffix)
+		return some(strings.HasSuffix)
 	case "<", "less_than":
-		return any(func(v, w string) bool { return v < w })
+		return some(func(v, w string) bool { return v < w })
 	case ">", "greater_than":
-		return any(func(v, w string) bool { return v > w })
+		return some(func(v, w string) bool { return v > w })
 	default:
 		return slices.Contains(wanted, value)
 	}

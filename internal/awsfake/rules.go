@@ -180,8 +180,9 @@ func (r *region) checkActions(actions []types.Action, of *balancer) error {
 		return nil
 	case types.ActionTypeEnumForward:
 		return r.checkForward(action, of)
+	default:
+		return refuse("InvalidLoadBalancerAction", "the fake has no action '%s'", action.Type)
 	}
-	return refuse("InvalidLoadBalancerAction", "the fake has no action '%s'", action.Type)
 }
 
 func (r *region) checkForward(action types.Action, of *balancer) error {

@@ -59,6 +59,7 @@ func (r *running) launch(ctx context.Context, spec launchSpec) (instance, error)
 	options := plane.InstanceOptions{
 		ID: id, Bundle: file, Environment: spec.env, Health: r.check(spec.health, spec.protocol, spec.matcher), BareExec: true,
 		Patience: r.w.options.HealthTimeout, Grace: r.w.options.Grace, Downloads: r.w.options.Downloads,
+		StandIns: map[string]string{"mount": fmt.Sprintf(mountShared, filepath.Join(r.bundles, "efs"))},
 	}
 	if spec.streams {
 		options.OnLine = func(l plane.Line) {
@@ -71,6 +72,10 @@ func (r *running) launch(ctx context.Context, spec launchSpec) (instance, error)
 	}
 	return &machine{Instance: i}, err
 }
+
+// mountShared is mount on the instances: a file system is a folder that all of them share, and a mount of it a link there.
+const mountShared = `from= last=; for word; do from=$last last=$word; done; echo "$last" >> "$here/mounted"
+shared=%s/$(printf %%s "$from" | tr -c 'a-zA-Z0-9-' _); mkdir -p "$shared" && rmdir "$last" && ln -s "$shared" "$last"`
 
 // bundle is the file of a bundle. The instances of an environment are launched at once, and none may find another's half written.
 func (r *running) bundle(id string, zip []byte) (string, error) {
@@ -179,6 +184,7 @@ func (r *running) action(actions []types.Action) plane.Action {
 			code = 301
 		}
 		return plane.Action{Redirect: &plane.Redirect{Code: code, Protocol: aws.ToString(c.Protocol), Host: aws.ToString(c.Host), Port: aws.ToString(c.Port), Path: aws.ToString(c.Path), Query: aws.ToString(c.Query)}}
+	default: // forward, below: checkActions has refused all others
 	}
 	made := plane.Action{}
 	for _, tuple := range weights(a) {

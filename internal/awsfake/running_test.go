@@ -128,10 +128,10 @@ func get(w *awsfake.World, url string) (string, error) {
 // eventually asks until the answer is right.
 func eventually(t *testing.T, what string, ask func() string, want string) {
 	t.Helper()
-	last := ""
 	for ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second); ; {
 		defer cancel()
-		if last = ask(); strings.Contains(last, want) {
+		last := ask()
+		if strings.Contains(last, want) {
 			return
 		}
 		select {

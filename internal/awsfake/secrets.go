@@ -229,7 +229,7 @@ func batchGet(c *request, in *sm.BatchGetSecretValueInput) (*sm.BatchGetSecretVa
 	for _, id := range page {
 		got, err := getSecretValue(c, &sm.GetSecretValueInput{SecretId: aws.String(id)})
 		if err != nil {
-			refusal := err.(*apiError)
+			refusal := refusalOf(err)
 			out.Errors = append(out.Errors, types.APIErrorType{SecretId: aws.String(id), ErrorCode: &refusal.Code, Message: &refusal.Message})
 			continue
 		}

@@ -92,7 +92,7 @@ func scopeOf(r *http.Request) (region, service string, ok bool) {
 func (w *World) serve(rw http.ResponseWriter, r *http.Request) {
 	defer func() {
 		cause := recover()
-		if cause != nil && cause != http.ErrAbortHandler {
+		if err, _ := cause.(error); cause != nil && !errors.Is(err, http.ErrAbortHandler) {
 			w.t.Errorf("awsfake: panic: %v\n%s", cause, debug.Stack())
 		}
 		if cause != nil {
@@ -256,22 +256,29 @@ func (w *World) log(call *Call, err error) {
 }
 
 func codeOf(err error) string {
-	var refusal *apiError
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*apiError](err); ok {
 		return refusal.Code
 	}
 	return "InternalFailure"
 }
 
+// refusalOf is an error as AWS would tell it: what is no refusal is a failure of its own.
+func refusalOf(err error) *apiError {
+	if refusal, ok := errors.AsType[*apiError](err); ok {
+		return refusal
+	}
+	return &apiError{Code: "InternalFailure", Message: err.Error(), HTTP: http.StatusInternalServerError}
+}
+
 func (w *World) answer(rw http.ResponseWriter, s *service, action string, output any, wire wire) {
 	id := newUUID()
 	rw.Header().Set("X-Amzn-Requestid", id)
-	switch {
-	case wire == cborRPC:
+	switch wire {
+	case cborRPC:
 		rw.Header().Set("Content-Type", "application/cbor")
 		rw.Header().Set("Smithy-Protocol", "rpc-v2-cbor")
 		_, _ = rw.Write(writeCBOR(output))
-	case wire == jsonRPC:
+	case jsonRPC:
 		rw.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		body, err := writeJSON(output, s.spell)
 		if err != nil {
@@ -285,10 +292,9 @@ func (w *World) answer(rw http.ResponseWriter, s *service, action string, output
 }
 
 func (w *World) answerError(rw http.ResponseWriter, s *service, wire wire, err error) {
-	var refusal *apiError
-	if !errors.As(err, &refusal) {
+	refusal := refusalOf(err)
+	if !errors.Is(err, refusal) { // it was none
 		w.t.Logf("awsfake: %s: %v", s.name, err)
-		refusal = &apiError{Code: "InternalFailure", Message: err.Error(), HTTP: http.StatusInternalServerError}
 	}
 	id := newUUID()
 	rw.Header().Set("X-Amzn-Requestid", id)
@@ -297,17 +303,16 @@ func (w *World) answerError(rw http.ResponseWriter, s *service, wire wire, err e
 		rw.Header().Set("Content-Type", "application/x-amz-json-1.1")
 		rw.WriteHeader(refusal.status())
 		_ = json.NewEncoder(rw).Encode(map[string]string{"__type": jsonCode(refusal.Code), "message": refusal.Message})
-		return
 	case cborRPC:
 		rw.Header().Set("Content-Type", "application/cbor")
 		rw.Header().Set("Smithy-Protocol", "rpc-v2-cbor")
 		rw.WriteHeader(refusal.status())
 		_, _ = rw.Write(cbor.Encode(cbor.Map{"__type": cbor.String(refusal.Code), "message": cbor.String(refusal.Message)}))
-		return
+	default:
+		rw.Header().Set("Content-Type", "text/xml")
+		rw.WriteHeader(refusal.status())
+		_, _ = io.WriteString(rw, xmlError(s.namespace, id, refusal))
 	}
-	rw.Header().Set("Content-Type", "text/xml")
-	rw.WriteHeader(refusal.status())
-	_, _ = io.WriteString(rw, xmlError(s.namespace, id, refusal))
 }
 
 // jsonCode is how the JSON services spell codes that the query services have without the ending.

@@ -136,8 +136,9 @@ func statusDetails(status types.CommandInvocationStatus) *string {
 		return aws.String("In Progress")
 	case types.CommandInvocationStatusTimedOut:
 		return aws.String("Execution Timed Out")
+	default:
+		return aws.String(string(status))
 	}
-	return aws.String(string(status))
 }
 
 func getInvocation(c *request, in *ssm.GetCommandInvocationInput) (*ssm.GetCommandInvocationOutput, error) {

@@ -113,7 +113,7 @@ func describeGroups(c *request, in *elb.DescribeTargetGroupsInput) (*elb.Describ
 func deleteGroup(c *request, in *elb.DeleteTargetGroupInput) (*elb.DeleteTargetGroupOutput, error) {
 	g, err := c.region.group(*in.TargetGroupArn)
 	if err != nil {
-		return &elb.DeleteTargetGroupOutput{}, nil
+		return &elb.DeleteTargetGroupOutput{}, nil //nolint:nilerr // deleting what is gone is no error
 	}
 	if len(c.region.balancersOf(g)) > 0 {
 		return nil, refuse("ResourceInUse", "Target group '%s' is currently in use by a listener or a rule", g.arn)

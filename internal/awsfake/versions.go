@@ -152,7 +152,7 @@ func deleteVersion(c *request, in *eb.DeleteApplicationVersionInput) (*eb.Delete
 	}
 	v, err := app.version(in.VersionLabel)
 	if err != nil {
-		return &eb.DeleteApplicationVersionOutput{}, nil // deleting what is gone is no error
+		return &eb.DeleteApplicationVersionOutput{}, nil //nolint:nilerr // deleting what is gone is no error
 	}
 	for _, env := range b.environments {
 		if env.app == *app.ApplicationName && env.version == *v.VersionLabel && env.status != types.EnvironmentStatusTerminated {

@@ -196,16 +196,15 @@ func (w *World) Config(region string) aws.Config {
 type bodyKeeper struct{ *http.Client }
 
 func (k bodyKeeper) Do(r *http.Request) (*http.Response, error) {
-	if r.Body == nil || r.Body == http.NoBody {
-		return k.Client.Do(r)
+	if r.Body != nil && r.Body != http.NoBody {
+		raw, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		r = r.Clone(r.Context())
+		r.Body = io.NopCloser(bytes.NewReader(raw))
 	}
-	raw, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, err
-	}
-	r = r.Clone(r.Context())
-	r.Body = io.NopCloser(bytes.NewReader(raw))
-	return k.Client.Do(r)
+	return k.Client.Do(r) //nolint:gosec // where it goes is up to the SDK, whose endpoint is this World
 }
 
 // quota is a limit of the account, AWS's where Options say nothing.
@@ -247,11 +246,7 @@ func newRegion(name string) *region {
 
 // later runs do in the background of the World; do ends with ctx.
 func (w *World) later(do func(ctx context.Context)) {
-	w.life.Add(1)
-	go func() {
-		defer w.life.Done()
-		do(w.ctx)
-	}()
+	w.life.Go(func() { do(w.ctx) })
 }
 
 // wait is false when the World ended first.

@@ -110,7 +110,8 @@ const (
 	cacheAsk     = "no-cache"
 )
 
-func (f File) cacheControl() string {
+// CacheControl is the header with which the file is served.
+func (f File) CacheControl() string {
 	if f.Immutable {
 		return cacheForever
 	}

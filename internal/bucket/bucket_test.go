@@ -22,7 +22,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/bucket"
 )
 
-func TestOnGofakes3(t *testing.T) { contract(t, fake(t)) }
+func TestOnTheFake(t *testing.T) { contract(t, fake(t)) }
 
 func TestOnMoto(t *testing.T) { contract(t, moto(t)) }
 
@@ -140,7 +140,7 @@ func killed(t *testing.T, a *amazon, n int, carriedOut bool) bool {
 	dying.then = look
 	b := a.open(name, dying, func(c *bucket.Config) { c.Parallel, c.Keep = 1, time.Nanosecond })
 	next := after()
-	_, err := b.Put(t.Context(), 2, next.id, next.files, next.index)
+	_, err := b.Put(t.Context(), 2, next.id, nil, next.files, next.index)
 	if err == nil {
 		err = b.Serve(t.Context(), bucket.Target{Release: next.id, Rollout: "r-after", Fence: 2})
 	}
@@ -202,7 +202,7 @@ func oldFences(t *testing.T, a *amazon) {
 	serve(t, b, 5, before())
 	was := a.keys(t, name)
 	third := release("third", map[string]string{"index.html": "3"})
-	_, putErr := b.Put(t.Context(), 4, third.id, third.files, third.index)
+	_, putErr := b.Put(t.Context(), 4, third.id, nil, third.files, third.index)
 	for what, err := range map[string]error{"Put": putErr, "Serve": b.Serve(t.Context(), bucket.Target{Release: "after", Rollout: "r", Fence: 4}), "Remove": b.Remove(t.Context(), 4, "after")} {
 		if !errors.Is(err, bucket.ErrFenced) {
 			t.Errorf("%s with an old fence: %v", what, err)
@@ -382,13 +382,13 @@ func clashes(t *testing.T, a *amazon) {
 	was := a.keys(t, name)
 	for _, files := range []map[string]string{{"assets/one-11111111.js": "another"}, {"assets/one-11111111.js": "one", "index.html/": ""}} {
 		s := release("clash", files)
-		_, err := b.Put(t.Context(), 1, s.id, s.files, s.index)
+		_, err := b.Put(t.Context(), 1, s.id, nil, s.files, s.index)
 		if !errors.Is(err, bucket.ErrClash) && !errors.Is(err, bucket.ErrInvalid) {
 			t.Errorf("%v: %v", files, err)
 		}
 	}
 	changed := release("before", map[string]string{"index.html": "another"})
-	if _, err := b.Put(t.Context(), 1, changed.id, changed.files, changed.index); !errors.Is(err, bucket.ErrInvalid) {
+	if _, err := b.Put(t.Context(), 1, changed.id, nil, changed.files, changed.index); !errors.Is(err, bucket.ErrInvalid) {
 		t.Errorf("a release with other files: %v", err)
 	}
 	if now := a.keys(t, name); !slices.Equal(now, was) {
@@ -396,7 +396,7 @@ func clashes(t *testing.T, a *amazon) {
 	}
 	damaged := release("damaged", map[string]string{"index.html": "whole", "assets/x-55555555.js": "whole"})
 	damaged.files["assets/x-55555555.js"].Data = []byte("whol!")
-	if _, err := b.Put(t.Context(), 1, damaged.id, damaged.files, damaged.index); !errors.Is(err, bucket.ErrDamaged) {
+	if _, err := b.Put(t.Context(), 1, damaged.id, nil, damaged.files, damaged.index); !errors.Is(err, bucket.ErrDamaged) {
 		t.Errorf("a file that is not the index's: %v", err)
 	}
 	if err := b.Serve(t.Context(), bucket.Target{Release: "damaged", Fence: 1}); !errors.Is(err, bucket.ErrIncomplete) {
@@ -431,7 +431,7 @@ func twoAtOnce(t *testing.T, a *amazon) {
 	for range 3 {
 		go func() {
 			s := before()
-			_, err := b.Put(t.Context(), 1, s.id, s.files, s.index)
+			_, err := b.Put(t.Context(), 1, s.id, nil, s.files, s.index)
 			if err == nil {
 				err = b.Serve(t.Context(), bucket.Target{Release: s.id, Rollout: "r", Fence: 1})
 			}
@@ -451,7 +451,7 @@ func TestABucketThatIsNotOurs(t *testing.T) {
 	name := a.bucket(t)
 	s := before()
 	other := a.open(name, nil, func(c *bucket.Config) { c.ExpectedOwner = "999999999999" })
-	_, err := other.Put(t.Context(), 1, s.id, s.files, s.index)
+	_, err := other.Put(t.Context(), 1, s.id, nil, s.files, s.index)
 	if !errors.Is(err, bucket.ErrDenied) || !strings.Contains(err.Error(), "s3:GetObject") {
 		t.Errorf("Put: %v", err)
 	}
@@ -584,16 +584,16 @@ func TestBadIndexes(t *testing.T) {
 	} {
 		f := good
 		change(&f)
-		if _, err := b.Put(t.Context(), 1, "id", nil, []bucket.File{f}); !errors.Is(err, bucket.ErrInvalid) {
+		if _, err := b.Put(t.Context(), 1, "id", nil, nil, []bucket.File{f}); !errors.Is(err, bucket.ErrInvalid) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	for _, id := range []string{"", "a/b", "..", strings.Repeat("a", 201)} {
-		if _, err := b.Put(t.Context(), 1, id, nil, []bucket.File{good}); !errors.Is(err, bucket.ErrInvalid) {
+		if _, err := b.Put(t.Context(), 1, id, nil, nil, []bucket.File{good}); !errors.Is(err, bucket.ErrInvalid) {
 			t.Errorf("the name %q: %v", id, err)
 		}
 	}
-	if _, err := b.Put(t.Context(), 1, "id", nil, []bucket.File{good, good}); !errors.Is(err, bucket.ErrInvalid) {
+	if _, err := b.Put(t.Context(), 1, "id", nil, nil, []bucket.File{good, good}); !errors.Is(err, bucket.ErrInvalid) {
 		t.Errorf("a file twice: %v", err)
 	}
 	if keys := a.keys(t, name); len(keys) > 0 {
@@ -610,7 +610,7 @@ func TestDamagedManifestsAreSaid(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := before()
-		if _, err := a.open(name, nil).Put(t.Context(), 1, s.id, s.files, s.index); !errors.Is(err, bucket.ErrDamaged) {
+		if _, err := a.open(name, nil).Put(t.Context(), 1, s.id, nil, s.files, s.index); !errors.Is(err, bucket.ErrDamaged) {
 			t.Errorf("%s: %v", key, err)
 		}
 	}

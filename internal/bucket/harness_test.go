@@ -1,17 +1,13 @@
 package bucket_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -25,9 +21,8 @@ import (
 	cftypes "github.com/aws/aws-sdk-go-v2/service/cloudfront/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
+	"github.com/lotse-eu/lotse/internal/awsfake"
 	"github.com/lotse-eu/lotse/internal/awsfake/mototest"
 	"github.com/lotse-eu/lotse/internal/bucket"
 )
@@ -84,102 +79,13 @@ func sdk(endpoint string) aws.Config {
 		}}
 }
 
-// fake is gofakes3, and in front of it what it does not do and S3 does: conditions of copies, checksums, owners, Cache-Control.
-// CloudFront is a map.
+// fake is the FAKE of AWS that other rooms are tried on too.
 func fake(t *testing.T) *amazon {
 	t.Helper()
-	backend := s3mem.New()
-	front := &strict{next: gofakes3.New(backend).Server(), backend: backend, cache: map[string]string{}}
-	server := httptest.NewServer(front)
-	t.Cleanup(server.Close)
-	return &amazon{config: sdk(server.URL), cloudfront: &edge{}, distribution: "E2EXAMPLE", checksums: true, conditions: true, owners: true}
-}
-
-type strict struct {
-	mu      sync.RWMutex
-	next    http.Handler
-	backend gofakes3.Backend
-	cache   map[string]string // Cache-Control by path
-}
-
-func (s *strict) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		s.mu.RLock()
-		defer s.mu.RUnlock()
-	} else {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-	}
-	if owner := r.Header.Get("X-Amz-Expected-Bucket-Owner"); owner != "" && owner != account {
-		refuse(w, http.StatusForbidden, "AccessDenied")
-		return
-	}
-	if r.Method == http.MethodPut {
-		name, key, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
-		object, err := s.backend.HeadObject(name, key)
-		match, none := strings.Trim(r.Header.Get("If-Match"), `"`), r.Header.Get("If-None-Match")
-		switch {
-		case none != "" && err == nil:
-			refuse(w, http.StatusPreconditionFailed, "PreconditionFailed")
-			return
-		case match != "" && err != nil:
-			refuse(w, http.StatusNotFound, "NoSuchKey")
-			return
-		case match != "" && match != hex.EncodeToString(object.Hash):
-			refuse(w, http.StatusPreconditionFailed, "PreconditionFailed")
-			return
-		}
-		if sum := r.Header.Get("X-Amz-Checksum-Sha256"); sum != "" {
-			body, _ := io.ReadAll(r.Body)
-			if is := sha256.Sum256(body); base64.StdEncoding.EncodeToString(is[:]) != sum {
-				refuse(w, http.StatusBadRequest, "BadDigest")
-				return
-			}
-			r.Body = io.NopCloser(bytes.NewReader(body))
-		}
-	}
-	if r.Method == http.MethodPut {
-		s.cache[r.URL.Path] = r.Header.Get("Cache-Control")
-	} else if cache := s.cache[r.URL.Path]; cache != "" {
-		w.Header().Set("Cache-Control", cache)
-	}
-	s.next.ServeHTTP(w, r)
-}
-
-func refuse(w http.ResponseWriter, status int, code string) {
-	w.WriteHeader(status)
-	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>no</Message></Error>", code)
-}
-
-// edge is CloudFront as far as it is asked: an invalidation is complete when it was looked at twice.
-type edge struct {
-	mu    sync.Mutex
-	made  map[string][]string // by reference
-	asked map[string]int
-}
-
-func (e *edge) CreateInvalidation(_ context.Context, in *cloudfront.CreateInvalidationInput, _ ...func(*cloudfront.Options)) (*cloudfront.CreateInvalidationOutput, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.made == nil {
-		e.made, e.asked = map[string][]string{}, map[string]int{}
-	}
-	if int(*in.InvalidationBatch.Paths.Quantity) != len(in.InvalidationBatch.Paths.Items) {
-		return nil, errors.New("InvalidArgument")
-	}
-	ref := *in.InvalidationBatch.CallerReference
-	e.made[ref] = in.InvalidationBatch.Paths.Items
-	return &cloudfront.CreateInvalidationOutput{Invalidation: &cftypes.Invalidation{Id: &ref, Status: aws.String("InProgress")}}, nil
-}
-
-func (e *edge) GetInvalidation(_ context.Context, in *cloudfront.GetInvalidationInput, _ ...func(*cloudfront.Options)) (*cloudfront.GetInvalidationOutput, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	status := "InProgress"
-	if e.asked[*in.Id]++; e.asked[*in.Id] > 1 {
-		status = "Completed"
-	}
-	return &cloudfront.GetInvalidationOutput{Invalidation: &cftypes.Invalidation{Id: in.Id, Status: &status}}, nil
+	w := awsfake.Open(t, awsfake.Options{Account: account, Region: region, Invalidation: 2 * time.Millisecond})
+	a := &amazon{config: sdk(w.Endpoint()), distribution: w.Distribution(&awsfake.Distribution{}), checksums: true, conditions: true, owners: true}
+	a.cloudfront = cloudfront.NewFromConfig(a.config)
+	return a
 }
 
 // moto is an emulator that we did not write.
@@ -316,7 +222,7 @@ func after() site {
 
 func put(t *testing.T, b *bucket.Bucket, fence int64, s site) bucket.Added {
 	t.Helper()
-	added, err := b.Put(t.Context(), fence, s.id, s.files, s.index)
+	added, err := b.Put(t.Context(), fence, s.id, nil, s.files, s.index)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -20,12 +23,13 @@ const format = 1
 
 // manifest says what belongs to a release.
 type manifest struct {
-	Format  int        `json:"format"`
-	ID      string     `json:"id"`
-	Since   time.Time  `json:"since"`
-	Whole   bool       `json:"whole"` // every file was put, and S3 has verified it
-	Removed *time.Time `json:"removed,omitempty"`
-	Files   []File     `json:"files"` // in the order of paths
+	Format  int             `json:"format"`
+	ID      string          `json:"id"`
+	Since   time.Time       `json:"since"`
+	Whole   bool            `json:"whole"` // every file was put, and S3 has verified it
+	Removed *time.Time      `json:"removed,omitempty"`
+	About   json.RawMessage `json:"about,omitempty"`
+	Files   []File          `json:"files"` // in the order of paths
 }
 
 type cached struct {
@@ -162,6 +166,7 @@ type Release struct {
 	Whole bool      // everything of it is there; else Put was interrupted
 	Files int
 	Bytes int64
+	About json.RawMessage // as it was given to Put
 }
 
 // Releases returns what was put and not removed, oldest first.
@@ -175,11 +180,7 @@ func (b *Bucket) Releases(ctx context.Context) ([]Release, error) {
 		if m.Removed != nil {
 			continue
 		}
-		r := Release{ID: m.ID, Since: m.Since, Whole: m.Whole, Files: len(m.Files)}
-		for _, f := range m.Files {
-			r.Bytes += f.Size
-		}
-		all = append(all, r)
+		all = append(all, m.release())
 	}
 	slices.SortFunc(all, func(a, b Release) int {
 		if c := a.Since.Compare(b.Since); c != 0 {
@@ -188,4 +189,64 @@ func (b *Bucket) Releases(ctx context.Context) ([]Release, error) {
 		return strings.Compare(a.ID, b.ID)
 	})
 	return all, nil
+}
+
+func (m *manifest) release() Release {
+	r := Release{ID: m.ID, Since: m.Since, Whole: m.Whole, Files: len(m.Files), About: m.About}
+	for _, f := range m.Files {
+		r.Bytes += f.Size
+	}
+	return r
+}
+
+// Of returns one release with its files, in the order of their paths. ErrUnknown for one that was not put, or removed.
+func (b *Bucket) Of(ctx context.Context, id string) (Release, []File, error) {
+	m := &manifest{ID: id}
+	m, err := b.manifest(ctx, m.key(), "")
+	if err != nil {
+		return Release{}, nil, err
+	}
+	if m == nil || m.Removed != nil {
+		return Release{}, nil, fmt.Errorf("%w: %s", ErrUnknown, id)
+	}
+	return m.release(), m.Files, nil
+}
+
+// Read returns the bytes of a file that Put has put, whether or not they are served. ErrIncomplete where they are gone. The caller closes.
+func (b *Bucket) Read(ctx context.Context, f File) (io.ReadCloser, error) {
+	out, err := b.c.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.c.Bucket, Key: aws.String(f.key()), ExpectedBucketOwner: b.owner()}, patient)
+	if err = b.failed(ctx, "s3:GetObject", f.key(), err); errors.Is(err, errAbsent) {
+		err = fmt.Errorf("%w: %s", ErrIncomplete, f.Path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out.Body, nil
+}
+
+// Missing returns the files of a release that are not there any more, in the order of their paths. ErrUnknown as Of; ErrIncomplete where Put
+// was interrupted.
+func (b *Bucket) Missing(ctx context.Context, id string) ([]string, error) {
+	v, err := b.look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m := v.releases[id]
+	if m == nil || m.Removed != nil {
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, id)
+	}
+	missing := v.missing(m)
+	if len(missing) == 0 && !m.Whole {
+		return nil, fmt.Errorf("%w: %s: its upload was interrupted", ErrIncomplete, id)
+	}
+	return missing, nil
+}
+
+func (v view) missing(m *manifest) (paths []string) {
+	for _, f := range m.Files {
+		if o, there := v.objects[f.key()]; !there || o.size != f.Size {
+			paths = append(paths, f.Path)
+		}
+	}
+	return paths
 }

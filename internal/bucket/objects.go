@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -54,6 +55,28 @@ func (b *Bucket) list(ctx context.Context) (map[string]object, error) {
 	}
 }
 
+// linger is how long a write that S3 may have taken already is waited for after a cancel.
+const linger = 2 * time.Second
+
+// lingering is ctx for one write. A write whose answer nobody waits for could land after whatever is done next, as a file that nothing
+// names or over a newer one.
+func lingering(ctx context.Context) (context.Context, context.CancelFunc) {
+	if ctx.Err() != nil {
+		return context.WithCancel(ctx)
+	}
+	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(linger)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel(context.Cause(ctx))
+		case <-late.Done():
+		}
+	})
+	return late, func() { stop(); cancel(nil) }
+}
+
 // get reads a whole object of .lotse/; errAbsent for none.
 func (b *Bucket) get(ctx context.Context, key string) (data []byte, etag string, err error) {
 	out, err := b.c.S3.GetObject(ctx, &s3.GetObjectInput{Bucket: &b.c.Bucket, Key: &key, ExpectedBucketOwner: b.owner()}, patient)
@@ -94,6 +117,8 @@ func (c condition) unmet(err error) error {
 
 // put writes a small object of .lotse/ and returns its ETag; errLost when the condition does not hold.
 func (b *Bucket) put(ctx context.Context, key string, data []byte, when condition) (etag string, err error) {
+	ctx, end := lingering(ctx)
+	defer end()
 	match, none := when.headers()
 	sum := sha256.Sum256(data)
 	out, err := b.c.S3.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.c.Bucket, Key: &key, ExpectedBucketOwner: b.owner(),
@@ -108,9 +133,11 @@ func (b *Bucket) put(ctx context.Context, key string, data []byte, when conditio
 
 // upload writes the bytes of a file under its key. S3 refuses other bytes than those of the digest.
 func (b *Bucket) upload(ctx context.Context, f File, body io.ReadSeeker) error {
+	ctx, end := lingering(ctx)
+	defer end()
 	key, sum := f.key(), f.base64()
 	out, err := b.c.S3.PutObject(ctx, &s3.PutObjectInput{Bucket: &b.c.Bucket, Key: &key, ExpectedBucketOwner: b.owner(),
-		Body: body, ContentLength: &f.Size, ContentType: &f.Type, CacheControl: aws.String(f.cacheControl()), Metadata: map[string]string{digestName: f.hex()},
+		Body: body, ContentLength: &f.Size, ContentType: &f.Type, CacheControl: aws.String(f.CacheControl()), Metadata: map[string]string{digestName: f.hex()},
 		ChecksumAlgorithm: types.ChecksumAlgorithmSha256, ChecksumSHA256: &sum}, patient)
 	if err != nil {
 		return b.failed(ctx, "s3:PutObject", key, err)
@@ -120,10 +147,12 @@ func (b *Bucket) upload(ctx context.Context, f File, body io.ReadSeeker) error {
 
 // copy puts an entry file from aside to where it is served.
 func (b *Bucket) copy(ctx context.Context, f File, when condition) error {
+	ctx, end := lingering(ctx)
+	defer end()
 	match, none := when.headers()
 	out, err := b.c.S3.CopyObject(ctx, &s3.CopyObjectInput{Bucket: &b.c.Bucket, Key: &f.Path, ExpectedBucketOwner: b.owner(), ExpectedSourceBucketOwner: b.owner(),
 		CopySource: aws.String(b.c.Bucket + "/" + f.key()), MetadataDirective: types.MetadataDirectiveReplace,
-		ContentType: &f.Type, CacheControl: aws.String(f.cacheControl()), Metadata: map[string]string{digestName: f.hex()},
+		ContentType: &f.Type, CacheControl: aws.String(f.CacheControl()), Metadata: map[string]string{digestName: f.hex()},
 		ChecksumAlgorithm: types.ChecksumAlgorithmSha256, IfMatch: match, IfNoneMatch: none}, patient)
 	if err != nil {
 		return when.unmet(b.failed(ctx, "s3:PutObject", f.Path, err))
@@ -156,7 +185,7 @@ func (b *Bucket) holds(ctx context.Context, key string, f File, headers bool) (b
 		}
 		return false, err
 	}
-	if headers && (aws.ToString(out.ContentType) != f.Type || aws.ToString(out.CacheControl) != f.cacheControl()) {
+	if headers && (aws.ToString(out.ContentType) != f.Type || aws.ToString(out.CacheControl) != f.CacheControl()) {
 		return false, nil
 	}
 	if out.ChecksumSHA256 != nil {

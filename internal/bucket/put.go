@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -20,12 +21,12 @@ type Added struct {
 	There int   // files of the release that the bucket had
 }
 
-// Put adds what the bucket misses of a release; nothing that is served changes. files holds the paths of index. Idempotent; a call
-// after one that was interrupted goes on where that one ended. ErrFenced for a fence smaller than the last one that switched;
+// Put adds what the bucket misses of a release; nothing that is served changes. files holds the paths of index; about is kept beside
+// (Of), and may be empty. Idempotent; a call after one that was interrupted goes on where that one ended. ErrFenced for a fence smaller than the last one that switched;
 // ErrInvalid for an index that cannot be served, or is not the one that this release had before; ErrClash where a file that never
 // changes has other bytes in another release; ErrDamaged for a file that is not as the index says. None of these leaves anything half
 // done but ErrDamaged, which leaves files that nothing names.
-func (b *Bucket) Put(ctx context.Context, fence int64, id string, files fs.FS, index []File) (Added, error) {
+func (b *Bucket) Put(ctx context.Context, fence int64, id string, about json.RawMessage, files fs.FS, index []File) (Added, error) {
 	if err := problem(id, index); err != nil {
 		return Added{}, err
 	}
@@ -40,7 +41,7 @@ func (b *Bucket) Put(ctx context.Context, fence int64, id string, files fs.FS, i
 	if err != nil {
 		return Added{}, err
 	}
-	m, err := b.register(ctx, v, id, index)
+	m, err := b.register(ctx, v, id, about, index)
 	if err != nil {
 		return Added{}, err
 	}
@@ -59,8 +60,8 @@ func (b *Bucket) Put(ctx context.Context, fence int64, id string, files fs.FS, i
 }
 
 // register writes what the release has before the first of its files is there, so that Remove of another one spares them.
-func (b *Bucket) register(ctx context.Context, v view, id string, index []File) (manifest, error) {
-	m := manifest{ID: id, Since: b.c.Now().UTC(), Files: index}
+func (b *Bucket) register(ctx context.Context, v view, id string, about json.RawMessage, index []File) (manifest, error) {
+	m := manifest{ID: id, Since: b.c.Now().UTC(), About: about, Files: index}
 	if err := v.clash(m); err != nil {
 		return m, err
 	}

@@ -13,7 +13,10 @@ import (
 // their release was served last: a tab that was opened then still asks for them; a later Remove, of any release, deletes them.
 // Idempotent; an unknown release is fine. ErrServing for the one that is served or switched to; ErrFenced for an old fence.
 func (b *Bucket) Remove(ctx context.Context, fence int64, id string) error {
-	r, err := b.fence(ctx, fence, id)
+	r, err := b.fence(ctx, fence)
+	if err == nil && r.serves(id) {
+		err = fmt.Errorf("%w: %s", ErrServing, id)
+	}
 	if err != nil {
 		return err
 	}
@@ -33,8 +36,14 @@ func (b *Bucket) Remove(ctx context.Context, fence int64, id string) error {
 	return b.sweep(ctx, v, r, now)
 }
 
+// Admit keeps a fence: whoever comes with a smaller one after this is refused. ErrFenced for a smaller one than was kept before.
+func (b *Bucket) Admit(ctx context.Context, fence int64) error {
+	_, err := b.fence(ctx, fence)
+	return err
+}
+
 // fence puts a greater number into serving.json, so that nobody older changes anything after this.
-func (b *Bucket) fence(ctx context.Context, fence int64, id string) (record, error) {
+func (b *Bucket) fence(ctx context.Context, fence int64) (record, error) {
 	for range rounds {
 		r, at, err := b.record(ctx)
 		if err == nil {
@@ -42,9 +51,6 @@ func (b *Bucket) fence(ctx context.Context, fence int64, id string) (record, err
 		}
 		if err != nil {
 			return record{}, err
-		}
-		if r.serves(id) {
-			return record{}, fmt.Errorf("%w: %s", ErrServing, id)
 		}
 		if r.Fence == fence {
 			return r, nil
@@ -58,7 +64,7 @@ func (b *Bucket) fence(ctx context.Context, fence int64, id string) (record, err
 }
 
 func (r record) serves(id string) bool {
-	return r.Release == id || r.Next != nil && r.Next.Release == id
+	return id != "" && (r.Release == id || r.Next != nil && r.Next.Release == id)
 }
 
 // sweep deletes the files of releases that were removed and are not looked at any more, their manifests last.

@@ -25,10 +25,11 @@ type Target struct {
 type Serving struct {
 	Release string // the last that was switched to wholly; empty: none
 	Rollout string
-	Fence   int64     // of who changed something last
-	Since   time.Time // of the switch
-	Next    string    // a switch to this one has begun and not ended; files of both may be served
-	Between bool      // such a switch is open; Next is empty where nothing is to be served
+	Fence   int64                // of who changed something last
+	Since   time.Time            // of the switch
+	Next    string               // a switch to this one has begun and not ended; files of both may be served
+	Between bool                 // such a switch is open; Next is empty where nothing is to be served
+	Last    map[string]time.Time // when releases that are not served now were served last, for as long as Config.Keep
 }
 
 // record is serving.json.
@@ -84,7 +85,7 @@ func (b *Bucket) putRecord(ctx context.Context, r record, when condition) (condi
 // Serving says what is served.
 func (b *Bucket) Serving(ctx context.Context) (Serving, error) {
 	r, _, err := b.record(ctx)
-	s := Serving{Release: r.Release, Rollout: r.Rollout, Fence: r.Fence, Since: r.Since, Between: r.Next != nil}
+	s := Serving{Release: r.Release, Rollout: r.Rollout, Fence: r.Fence, Since: r.Since, Between: r.Next != nil, Last: r.Last}
 	if r.Next != nil {
 		s.Next = r.Next.Release
 	}
@@ -246,12 +247,7 @@ func (v view) whole(id string) (*manifest, error) {
 	if m == nil || m.Removed != nil {
 		return nil, fmt.Errorf("%w: %s", ErrUnknown, id)
 	}
-	var missing []string
-	for _, f := range m.Files {
-		if o, there := v.objects[f.key()]; !there || o.size != f.Size {
-			missing = append(missing, f.Path)
-		}
-	}
+	missing := v.missing(m)
 	if len(missing) > 0 || !m.Whole {
 		return nil, fmt.Errorf("%w: %s misses %d of %d files %s", ErrIncomplete, id, len(missing), len(m.Files), strings.Join(missing[:min(3, len(missing))], ", "))
 	}

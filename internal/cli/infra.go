@@ -208,7 +208,8 @@ func (s *session) showPlan(p InfraPlan) {
 			}
 			rows = append(rows, []string{"  " + c.Action, c.Resource, c.Kind, cleanLine(why)})
 		}
-		table{rows: rows}.print(s.Out)
+		all := table{rows: rows}
+		all.print(s.Out)
 		s.lines("changed by hand", st.Drift)
 	}
 	s.lines("where it is", p.Residency)
@@ -227,5 +228,6 @@ func (s *session) lines(head string, all []InfraLine) {
 	for _, l := range all {
 		rows = append(rows, []string{"  " + cleanLine(l.What), cleanLine(l.Says)})
 	}
-	table{rows: rows}.print(s.Out)
+	t := table{rows: rows}
+	t.print(s.Out)
 }

@@ -196,9 +196,9 @@ var voyages = map[string]struct {
 // exactly one release serves, every rollout has ended, the ledger verifies, and neither a lease, nor an orphan, nor a second
 // copy is left. Meanwhile somebody asks the stage all the time and always gets an answer.
 //
-// `make prove` (LOTSE_PROVE=1) dies at every moment; otherwise at every eighth, beginning elsewhere on each voyage.
+// `make prove` (LOTSE_PROVE=1) dies at every moment; otherwise at every sixteenth, beginning elsewhere on each voyage.
 func TestKilledAnywhere(t *testing.T) {
-	every, offset := everyPoint(8)
+	every, offset := everyPoint(16)
 	for name, v := range voyages {
 		offset++
 		t.Run(name, func(t *testing.T) {

@@ -43,6 +43,12 @@ func (c *checker) aws() {
 	if a.Zone != "" && !validHost(a.Zone) {
 		c.report(field(at, "zone"), "for example whatsgonow.com", "must be the name of a hosted zone")
 	}
+	if c.app.Static() {
+		for _, j := range c.app.Jobs {
+			c.report([]string{"jobs", j.Name}, "leave it out, or give the app a service with a command, which makes machines",
+				"has no machine to run on: on AWS an app of static files alone is served from a bucket")
+		}
+	}
 	for _, s := range c.app.Stages {
 		if s.AWS != (AWS{}) {
 			c.stageOnAWS([]string{"stages", s.Name}, s)

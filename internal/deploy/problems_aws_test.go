@@ -46,6 +46,9 @@ func TestProblemsOnAWS(t *testing.T) {
 		{"files for the team alone", func(a *deploy.App, s *deploy.Stage) {
 			a.Services, a.Jobs, a.Volumes, s.Private = a.Services[:1], nil, nil, true
 		}, "stages.prod.access must be open on AWS: an app of static files alone is served by CloudFront, which asks nobody for a password", "access: open"},
+		{"files with a job", func(a *deploy.App, _ *deploy.Stage) {
+			a.Services, a.Jobs[0].Volumes, a.Volumes = a.Services[:1], nil, nil
+		}, "jobs.expire has no machine to run on: on AWS an app of static files alone is served from a bucket", "command"},
 		{"an app for the team alone", func(_ *deploy.App, s *deploy.Stage) { s.Private = true }, "", ""},
 	} {
 		a := appOnAWS()

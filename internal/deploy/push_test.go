@@ -406,7 +406,7 @@ func (f *forge) between(t *testing.T, least, most time.Duration) {
 
 // The controller is killed before and after every moment of a push: exactly one rollout carries the commit, and it ends well.
 func TestPushKilledAnywhere(t *testing.T) {
-	every, offset := everyPoint(9)
+	every, offset := everyPoint(18)
 	undisturbed := pushVoyage(t, newPoints(0, false))
 	if !slices.Contains(undisturbed.names, "append push") {
 		t.Fatalf("the moments are %v", undisturbed.names)

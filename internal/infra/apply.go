@@ -113,7 +113,7 @@ func (w *work) prepare(ctx context.Context) error {
 // lookOrFollow goes along with an operation at work when it is this very apply, begun by a process that was killed or lost the network.
 func (w *work) lookOrFollow(ctx context.Context, st *stack) error {
 	err := w.look(ctx, st)
-	var at *atWork
+	var at *busyError
 	if !errors.As(err, &at) || !strings.HasPrefix(at.token, w.tokenPrefix(st)) {
 		return err
 	}
@@ -168,11 +168,18 @@ func (w *work) bring(ctx context.Context, st *stack) error {
 			return err
 		}
 	}
+	planned := st.changes
+	if st.seedling {
+		if err := w.plant(ctx, st); err != nil {
+			return err
+		}
+	}
 	if st.set.empty {
 		w.say(fmt.Sprintf("stack %s: nothing is to be changed", st.Name))
 	} else if err := w.execute(ctx, st); err != nil {
 		return err
 	}
+	st.changes = planned
 	return w.guardAgain(ctx, st)
 }
 

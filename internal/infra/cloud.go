@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
@@ -87,8 +88,12 @@ type stack struct {
 	written outline
 	given   []types.Parameter
 	open    bool // a parameter's value is not known before another stack is made
-	set     *changeSet
-	changes []Change
+
+	seedling bool                  // it is not there, and is to be made of a seed first
+	seed     string                // the template while that is done
+	object   *s3.DeleteObjectInput // of the template in the bucket, while it is there
+	set      *changeSet
+	changes  []Change
 }
 
 func (c Cloud) open(ctx context.Context, app deploy.App) (*session, error) {
@@ -204,8 +209,9 @@ func principal(arn string) string {
 func (s *session) fill(ctx context.Context, st *stack) error {
 	st.given, st.open = nil, false
 	for _, p := range st.Parameters {
-		value, known := "", true
+		var value string
 		var err error
+		known := true
 		switch {
 		case p.Person:
 			if st.has(p.Name) {

@@ -13,21 +13,30 @@ import (
 // Compact is the same template as JSON without comments, for calls that take MaxTemplateBody bytes at most. It takes what Cloudformation
 // wrote, also after a person has changed it; a mistake in it is deploy.ErrBadInput.
 func Compact(template string) (string, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal([]byte(template), &doc); err != nil {
-		return "", fmt.Errorf("%w: the template is not YAML: %w", deploy.ErrBadInput, err)
-	}
-	if len(doc.Content) != 1 {
-		return "", fmt.Errorf("%w: the template is empty", deploy.ErrBadInput)
-	}
-	value, err := plainOf(doc.Content[0])
+	value, err := read(template)
 	if err != nil {
 		return "", err
 	}
+	return encode(value)
+}
+
+// read is a template as JSON has it.
+func read(template string) (any, error) {
+	var doc yaml.Node
+	if err := yaml.Unmarshal([]byte(template), &doc); err != nil {
+		return nil, fmt.Errorf("%w: the template is not YAML: %w", deploy.ErrBadInput, err)
+	}
+	if len(doc.Content) != 1 {
+		return nil, fmt.Errorf("%w: the template is empty", deploy.ErrBadInput)
+	}
+	return plainOf(doc.Content[0])
+}
+
+func encode(value any) (string, error) {
 	var out strings.Builder
 	to := json.NewEncoder(&out)
 	to.SetEscapeHTML(false)
-	err = to.Encode(value)
+	err := to.Encode(value)
 	return strings.TrimSpace(out.String()), err
 }
 

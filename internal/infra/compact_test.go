@@ -8,9 +8,9 @@ import (
 	"github.com/lotse-eu/lotse/internal/deploy"
 )
 
-// The example app, with a database and a volume on each of three stages, goes into one call even when it is made for the first time and
-// there is no bucket yet.
-func TestCompactFitsIntoACall(t *testing.T) {
+// What is made first, when there is no bucket yet, goes into a call: the whole template, or the seed of one that is too long for it, as that
+// of the example app is.
+func TestFirstGoesIntoACall(t *testing.T) {
 	for name := range shapes {
 		files, err := Cloudformation(shape(t, name), Options{})
 		if err != nil {
@@ -22,8 +22,18 @@ func TestCompactFitsIntoACall(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Logf("%s %s: %d bytes, compact %d", name, f.Name, len(f.Content), len(text))
-			if len(text) > MaxTemplateBody || len(text) > len(f.Content) {
-				t.Errorf("%s %s has %d bytes even without comments", name, f.Name, len(text))
+			if len(text) > len(f.Content) {
+				t.Errorf("%s %s has %d bytes without comments, and %d with them", name, f.Name, len(text), len(f.Content))
+			}
+			if long := len(text) > MaxTemplateBody; long != (name == "mixed") || long && f.Name != "cloudformation.yaml" {
+				t.Errorf("%s %s has %d bytes without comments", name, f.Name, len(text))
+			}
+			if f.Name != "cloudformation.yaml" {
+				continue
+			}
+			seed, err := seedOf(f.Content)
+			if err != nil || len(seed) > MaxTemplateBody/4 {
+				t.Errorf("the seed of %s has %d bytes: %v", name, len(seed), err)
 			}
 		}
 	}

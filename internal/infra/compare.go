@@ -3,7 +3,6 @@ package infra
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
@@ -30,11 +28,10 @@ const (
 	tidying = time.Minute
 )
 
-// changeSet is one that was made, and what must be taken away with it.
+// changeSet is one that was made.
 type changeSet struct {
-	name   string
-	empty  bool // there is nothing to change
-	object *s3.DeleteObjectInput
+	name  string
+	empty bool // there is nothing to change
 }
 
 // compare makes a change set and reads what it would do. Whatever comes of it, discard takes it away again.
@@ -45,6 +42,18 @@ func (s *session) compare(ctx context.Context, st *stack) error {
 	if err := s.fill(ctx, st); err != nil {
 		return err
 	}
+	long, err := s.wantsSeed(st)
+	if err != nil {
+		return err
+	}
+	if st.seedling = long; long {
+		return s.compareSeedling(ctx, st)
+	}
+	return s.ask(ctx, st)
+}
+
+// ask has CloudFormation work out what would change.
+func (s *session) ask(ctx context.Context, st *stack) error {
 	name := make([]byte, 8)
 	_, _ = rand.Read(name)
 	st.set = &changeSet{name: setPrefix + hex.EncodeToString(name)}
@@ -115,38 +124,27 @@ func (s *session) create(ctx context.Context, st *stack) error {
 	return nil
 }
 
-// body hands the template over: as it was written where it is short enough, else without comments, else by way of the app's bucket.
+// body hands the template over: in the call where it is short enough, else by way of the app's bucket.
 func (s *session) body(ctx context.Context, st *stack, in *cloudformation.CreateChangeSetInput) error {
-	text := st.template
-	if len(text) > MaxTemplateBody {
-		var err error
-		if text, err = Compact(text); err != nil {
-			return err
-		}
+	if st.seed != "" {
+		in.TemplateBody, in.Parameters = aws.String(st.seed), nil // a seed refers to none
+		return nil
+	}
+	text, err := st.short()
+	if err != nil {
+		return err
 	}
 	if len(text) <= MaxTemplateBody {
 		in.TemplateBody = aws.String(text)
 		return nil
 	}
-	bucket, known := s.output(StackName(s.app), "Releases")
+	bucket, known := s.output(StackName(s.app), bucketOutput)
 	if !known {
-		return deploy.Hint(fmt.Errorf("%w: the template of %s has %d bytes, CloudFormation takes %d in a call, and there is no bucket yet from which it could read it", deploy.ErrUnsupported, st.Name, len(text), MaxTemplateBody),
-			"apply with fewer stages first: that makes the bucket. Then add the others")
+		return deploy.Hint(fmt.Errorf("%w: the template of %s has %d bytes, CloudFormation takes %d in a call, and the stack names no bucket from which it could read it", deploy.ErrUnsupported, st.Name, len(text), MaxTemplateBody),
+			"apply it yourself, by way of a bucket of yours: lotse infra render cloudformation, aws cloudformation deploy --s3-bucket …")
 	}
-	home := awsOf(s.app).Region
-	cfg, err := s.config(ctx, home)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256([]byte(text))
-	key := "templates/" + hex.EncodeToString(sum[:]) + ".json"
-	client := s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil })
-	if _, err := client.PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: strings.NewReader(text)}); err != nil {
-		return s.explain(ctx, err, "s3:PutObject", home)
-	}
-	st.set.object = &s3.DeleteObjectInput{Bucket: &bucket, Key: &key}
-	in.TemplateURL = aws.String("https://" + bucket + ".s3." + home + ".amazonaws.com/" + key)
-	return nil
+	in.TemplateURL, err = s.stage(ctx, st, bucket, text)
+	return err
 }
 
 // read waits until the change set is worked out, and gives all of its changes.
@@ -163,9 +161,10 @@ func (s *session) read(ctx context.Context, st *stack) ([]types.ResourceChange, 
 			return nil, s.failedSet(st, aws.ToString(out.StatusReason))
 		case types.ChangeSetStatusCreateComplete:
 			return s.pages(ctx, st, in, out)
-		}
-		if err := pace.wait(ctx); err != nil {
-			return nil, err
+		default: // not yet
+			if err := pace.wait(ctx); err != nil {
+				return nil, err
+			}
 		}
 	}
 }
@@ -199,20 +198,15 @@ func (s *session) failedSet(st *stack, reason string) error {
 		"look at it with lotse infra render cloudformation")
 }
 
-// discard takes a change set away, and the empty stack that it brought about. It goes on after a cancel.
+// discard takes a change set away, the template in the bucket, and the empty stack that it brought about. It goes on after a cancel.
 func (s *session) discard(ctx context.Context, st *stack) error {
-	if st.set == nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tidying)
 	defer cancel()
-	err := s.deleteSet(ctx, st, st.set.name)
-	if object := st.set.object; object != nil {
-		if cfg, failed := s.config(ctx, awsOf(s.app).Region); failed == nil {
-			_, failed = s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = cfg.BaseEndpoint != nil }).DeleteObject(ctx, object)
-			err = errors.Join(err, failed)
-		}
+	err := s.unstage(ctx, st)
+	if st.set == nil {
+		return err
 	}
+	err = errors.Join(err, s.deleteSet(ctx, st, st.set.name))
 	st.set = nil
 	if st.there == nil {
 		err = errors.Join(err, s.discardShell(ctx, st))

@@ -59,9 +59,10 @@ func (s *session) detect(ctx context.Context, st *stack) ([]Drift, error) {
 		case types.StackDriftDetectionStatusDetectionFailed:
 			found, err := s.drifted(ctx, st)
 			return append(found, Drift{st.Name, "not everything could be compared: " + scrubbed(aws.ToString(out.DetectionStatusReason))}), err
-		}
-		if err := pace.wait(ctx); err != nil {
-			return nil, err
+		default: // not yet
+			if err := pace.wait(ctx); err != nil {
+				return nil, err
+			}
 		}
 	}
 }

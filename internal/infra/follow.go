@@ -29,7 +29,7 @@ func (w *work) follow(ctx context.Context, st *stack, token string) error {
 			}
 		}
 		if n := len(events); n > 0 && ends(st, events[n-1]) {
-			return w.concluded(ctx, st, events)
+			return w.concluded(st, events)
 		}
 		if err := pace.wait(ctx); err != nil {
 			return w.adrift(st, err)
@@ -122,10 +122,9 @@ func firstFailure(events []types.StackEvent) *types.StackEvent {
 }
 
 // concluded is nil for a good end.
-func (w *work) concluded(ctx context.Context, st *stack, events []types.StackEvent) error {
+func (w *work) concluded(st *stack, events []types.StackEvent) error {
 	last := events[len(events)-1]
-	switch last.ResourceStatus {
-	case "CREATE_COMPLETE", "UPDATE_COMPLETE":
+	if last.ResourceStatus == types.ResourceStatusCreateComplete || last.ResourceStatus == types.ResourceStatusUpdateComplete {
 		return nil
 	}
 	what := fmt.Sprintf("the stack %s in %s ended in %s", st.Name, st.Region, last.ResourceStatus)

@@ -12,11 +12,9 @@ func outputsOf(p plan) []output {
 		all = append(all,
 			output{"Application", "!Ref Application", "aws_elastic_beanstalk_application.app.name"},
 			output{"ServiceRole", "!GetAtt ServiceRole.Arn", "aws_iam_role.service.arn"},
-			output{"InstanceProfile", "!Ref InstanceProfile", "aws_iam_instance_profile.instance.name"},
 			output{"Vpc", "!Ref Vpc", "aws_vpc.main.id"},
 			output{"InstanceSubnets", `!Join [",", [!Ref InstanceSubnetA, !Ref InstanceSubnetB]]`, `join(",", aws_subnet.instance[*].id)`},
 			output{"BalancerSubnets", `!Join [",", [!Ref BalancerSubnetA, !Ref BalancerSubnetB]]`, `join(",", aws_subnet.balancer[*].id)`},
-			output{"InstanceSecurityGroup", "!GetAtt InstanceSecurityGroup.GroupId", "aws_security_group.instance.id"},
 			output{"BalancerSecurityGroup", "!GetAtt BalancerSecurityGroup.GroupId", "aws_security_group.balancer.id"},
 			output{"Certificate", "!Ref Certificate", certificate(p)})
 	}
@@ -42,6 +40,8 @@ func stageOutputs(p plan, s stage) (all []output) {
 		add("Distribution", "!Ref STAGEDistribution", "aws_cloudfront_distribution.site[STAGE].id")
 		return all
 	}
+	add("InstanceProfile", "!Ref STAGEInstanceProfile", "aws_iam_instance_profile.instance[STAGE].name")
+	add("InstanceSecurityGroup", "!GetAtt STAGEInstanceSecurityGroup.GroupId", "aws_security_group.instance[STAGE].id")
 	if s.Postgres > 0 {
 		add("DatabaseHost", "!GetAtt STAGEDatabase.Endpoint.Address", "aws_db_instance.stage[STAGE].address")
 		add("DatabaseSecret", "!Ref STAGEDatabaseSecret", "aws_secretsmanager_secret.database[STAGE].arn")

@@ -47,6 +47,8 @@ type stage struct {
 	Records       []record
 	Postgres      int
 	PagesFunction string // what CloudFront does with a request
+
+	InstancePolicy []Statement
 }
 
 // redirect is a host that is sent to the stage's.
@@ -114,7 +116,10 @@ func planOf(app deploy.App, o Options) (plan, error) {
 	p.name()
 	p.network()
 	p.subjects(app)
-	p.ServicePolicy, p.InstancePolicy, p.LotsePolicy, p.PartsPolicy = servicePolicy(p), instancePolicy(p), lotsePolicy(p), partsPolicy(p)
+	p.ServicePolicy, p.InstancePolicy, p.LotsePolicy, p.PartsPolicy = servicePolicy(p), instancePolicy(p, anyStage), lotsePolicy(p), partsPolicy(p)
+	for i, s := range p.Stages {
+		p.Stages[i].InstancePolicy = instancePolicy(p, s.Name)
+	}
 	p.Outputs = outputsOf(p)
 	return p, nil
 }

@@ -10,7 +10,8 @@ import (
 
 // Statement is one statement of a policy: it allows these actions on these resources. Sid says what for, in letters and digits.
 //
-// In resources, {region}, {account} and {key} (the ARN of the app's key) stand for what each writer knows by another name.
+// In resources, {region}, {account} and {key} (the ARN of the app's key) stand for what each writer knows by another name, and so does
+// {stage} where a statement is written once for all stages.
 type Statement struct {
 	Sid        string
 	For        string // Engine, Secrets, Beanstalk, or empty for roles that are nobody's on this side
@@ -22,7 +23,8 @@ type Statement struct {
 // Who makes the calls that a statement allows.
 const (
 	ForEngine    = "engine"    // Lotse, when it deploys
-	ForSecrets   = "secrets"   // Lotse, when a person sets a secret
+	ForSecrets   = "secrets"   // Lotse, for what people keep secret: when one sets it, and when a rollout reads it
+	ForHistory   = "history"   // Lotse, when it keeps its history in the app's bucket
 	ForBeanstalk = "beanstalk" // Elastic Beanstalk, in the name of whoever deploys
 )
 
@@ -60,6 +62,7 @@ func lotsePolicy(p plan) []Statement {
 		{"Releases", ForEngine, list("s3:GetObject", "s3:PutObject", "s3:DeleteObject"), list(bucket(app, "releases") + "/*"), nil},
 		{"ReleasesList", ForEngine, list("s3:ListBucket"), list(bucket(app, "releases")), nil},
 		{"ReleasesKey", ForEngine, list("kms:Decrypt", "kms:GenerateDataKey"), list("{key}"), nil},
+		{"People", ForHistory, list("secretsmanager:CreateSecret", "secretsmanager:GetSecretValue"), list(secret("lotse-people/" + releases(app) + "-??????")), nil},
 	}
 	if p.Static {
 		return append(all, sitePolicy(p)...)
@@ -71,7 +74,7 @@ func lotsePolicy(p plan) []Statement {
 			"elasticbeanstalk:ListTagsForResource", "elasticbeanstalk:TerminateEnvironment"), beanstalk(app), nil},
 		Statement{"EnvironmentsPlatforms", ForEngine, list("elasticbeanstalk:ListPlatformVersions",
 			"elasticbeanstalk:CheckDNSAvailability", "elasticbeanstalk:DescribeAccountAttributes"), list(everything), nil},
-		Statement{"EnvironmentsRoles", ForEngine, list("iam:PassRole"), list(role(app, "service"), role(app, "instance")),
+		Statement{"EnvironmentsRoles", ForEngine, list("iam:PassRole"), p.passed(),
 			[]Condition{{"StringEquals", "iam:PassedToService", list("elasticbeanstalk.amazonaws.com", "ec2.amazonaws.com")}}})
 	all = append(all, trafficPolicy(p)...)
 	return append(all, stagePolicy(p)...)
@@ -98,9 +101,11 @@ func stagePolicy(p plan) []Statement {
 		{"InstancesDocument", ForEngine, list("ssm:SendCommand"), list("arn:aws:ssm:{region}::document/AWS-RunShellScript"), nil},
 		{"InstancesAnswers", ForEngine, list("ssm:GetCommandInvocation", "ssm:CancelCommand"), list(everything), nil},
 		{"Secrets", ForEngine, list("secretsmanager:DescribeSecret", "secretsmanager:CreateSecret", "secretsmanager:TagResource",
-			"secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"), list(secrets(app)), nil},
-		{"SecretsOfPeople", ForSecrets, list("secretsmanager:DeleteSecret", "secretsmanager:RestoreSecret", "secretsmanager:ListSecretVersionIds"), list(secrets(app)), nil},
-		{"SecretsList", ForSecrets, list("secretsmanager:ListSecrets"), list(everything), nil},
+			"secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"), list(secret("lotse/" + app + "/*")), nil},
+		{"SecretsOfPeople", ForSecrets, list("secretsmanager:DeleteSecret", "secretsmanager:RestoreSecret"), list(secret("lotse/" + app + "/*")), nil},
+		// Of "*", since neither has a resource in IAM. A batch gives only the values that GetSecretValue allows (Service Authorization Reference,
+		// "AWS Secrets Manager"; Secrets Manager User Guide, "Permission to retrieve a group of secret values in a batch").
+		{"SecretsList", ForSecrets, list("secretsmanager:BatchGetSecretValue", "secretsmanager:ListSecrets"), list(everything), nil},
 		{"Logs", ForEngine, list("logs:FilterLogEvents", "logs:DeleteLogGroup"), list(
 			logs("/lotse/"+app+"/*"), logs("/aws/elasticbeanstalk/"+app+"-*")), nil},
 		{"LogsList", ForEngine, list("logs:DescribeLogGroups"), list(logs("*")), nil},
@@ -136,24 +141,53 @@ func servicePolicy(plan) []Statement {
 	}
 }
 
-// instancePolicy is what an instance needs: to be reached by Run Command, to say how it is, to fetch what it runs, to read the app's
-// secrets. The first cannot be narrowed (AmazonSSMManagedInstanceCore, less reading every parameter of the account).
-func instancePolicy(p plan) []Statement {
+// passed are the roles that whoever deploys hands to environments.
+func (p plan) passed() []string {
+	roles := list(role(p.App, "service"))
+	for _, s := range p.Stages {
+		roles = append(roles, role(p.App, "instance-"+s.Name))
+	}
+	return roles
+}
+
+// anyStage stands for the stage in a policy that is written once for all.
+const anyStage = "{stage}"
+
+// instancePolicy is what an instance of a stage needs: to be reached by Run Command, to say how it is, to fetch what it runs, to read the
+// stage's secrets, those that the engine keeps for it among them, and to write the stage's logs. Nothing of it is another stage's, but
+// for two that have no stage in their names: bundles, whose keys are their digests, and what Elastic Beanstalk keeps below the ids of
+// environments. Instances may list neither, and no secret is in them. Run Command cannot be narrowed (AmazonSSMManagedInstanceCore, less
+// reading every parameter of the account).
+func instancePolicy(p plan, stage string) []Statement {
 	app := p.App
-	all := []Statement{
+	streams, health := list(logs("/lotse/"+app+"/"+stage), logs("/lotse/"+app+"/"+stage+":*")), list("arn:aws:elasticbeanstalk:{region}:{account}:application/"+app)
+	for _, environment := range p.environments(stage) {
+		streams = append(streams, logs("/aws/elasticbeanstalk/"+environment+"/*"))
+		health = append(health, "arn:aws:elasticbeanstalk:{region}:{account}:environment/"+app+"/"+environment)
+	}
+	return []Statement{
 		{"RunCommand", "", list("ssm:UpdateInstanceInformation", "ssm:ListInstanceAssociations", "ssmmessages:CreateControlChannel", "ssmmessages:CreateDataChannel",
 			"ssmmessages:OpenControlChannel", "ssmmessages:OpenDataChannel", "ec2messages:AcknowledgeMessage", "ec2messages:DeleteMessage", "ec2messages:FailMessage",
 			"ec2messages:GetEndpoint", "ec2messages:GetMessages", "ec2messages:SendReply"), list(everything), nil},
-		{"Health", "", list("elasticbeanstalk:PutInstanceStatistics"), list("arn:aws:elasticbeanstalk:{region}:{account}:application/"+app,
-			"arn:aws:elasticbeanstalk:{region}:{account}:environment/"+app+"/*"), nil},
+		{"Health", "", list("elasticbeanstalk:PutInstanceStatistics"), health, nil},
 		{"Bundles", "", list("s3:GetObject"), list(bucket(app, "releases") + "/bundles/*"), nil},
-		{"BundlesAsBeanstalkKeepsThem", "", list("s3:GetObject", "s3:GetObjectVersion"), list(beanstalkBucket + "/resources/environments/*"), nil},
+		{"BundlesAsBeanstalkKeepsThem", "", list("s3:GetObject", "s3:GetObjectVersion"), list(beanstalkBucket + "/resources/environments/e-*"), nil},
 		{"LogsAsBeanstalkAsksForThem", "", list("s3:PutObject"), list(beanstalkBucket + "/resources/environments/logs/*"), nil},
-		{"Logs", "", list("logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"), list(logs("/lotse/"+app+"/*"), logs("/aws/elasticbeanstalk/"+app+"-*")), nil},
-		{"SecretsOfTheApp", "", list("secretsmanager:GetSecretValue"), list(secrets(app)), nil},
-		{"Key", "", list("kms:Decrypt"), list("{key}"), nil},
+		{"Logs", "", list("logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"), streams, nil},
+		{"SecretsOfTheStage", "", list("secretsmanager:GetSecretValue"), list(secret("lotse/" + app + "/" + stage + "/*")), nil},
+		{"KeyOfWhatTheseServicesGive", "", list("kms:Decrypt"), list("{key}"),
+			[]Condition{{"StringEquals", "kms:ViaService", list("s3.{region}.amazonaws.com", "secretsmanager.{region}.amazonaws.com")}}},
 	}
-	return all
+}
+
+// environments are how those of a stage are called, as IAM writes it: <app>-<stage>- and ten hexadecimal digits. With a star, dev would be
+// dev-two as well. Where each environment has its own balancer, one keeps the stage's name until the first rollout is there.
+func (p plan) environments(stage string) []string {
+	names := list(p.App + "-" + stage + "-??????????")
+	if !p.Shared {
+		names = append(names, p.App+"-"+stage+"-parking")
+	}
+	return names
 }
 
 // partsPolicy is what Elastic Beanstalk does with the rights of whoever calls it ("Elastic Beanstalk user policy"): the managed policy
@@ -227,9 +261,10 @@ func role(app, what string) string {
 	return "arn:aws:iam::{account}:role/lotse-" + app + "-" + what
 }
 
-func secrets(app string) string {
-	return "arn:aws:secretsmanager:{region}:{account}:secret:lotse/" + app + "/*"
-}
+// releases is the name of the app's bucket.
+func releases(app string) string { return "lotse-" + app + "-releases-{account}" }
+
+func secret(name string) string { return "arn:aws:secretsmanager:{region}:{account}:secret:" + name }
 
 func logs(group string) string {
 	return "arn:aws:logs:{region}:{account}:log-group:" + group
@@ -299,7 +334,7 @@ func yamlText(s string) string {
 
 // hclStatements writes statements for Terraform's aws_iam_policy_document.
 func hclStatements(statements []Statement) string {
-	known := strings.NewReplacer("{region}", "${local.region}", "{account}", "${local.account}", "{key}", "${aws_kms_key.main.arn}")
+	known := strings.NewReplacer("{region}", "${local.region}", "{account}", "${local.account}", "{key}", "${aws_kms_key.main.arn}", anyStage, "${each.key}")
 	var b strings.Builder
 	for i, s := range statements {
 		if i > 0 {

@@ -79,6 +79,8 @@ var rules = map[string]func(template map[string]any) []string{
 	"keys":      keysTurn,
 	"github":    githubIsNarrow,
 	"region":    regionIsGuarded,
+	"stages":    stagesAreApart,
+	"sites":     sitesKeepToThemselves,
 }
 
 func bucketsArePrivate(template map[string]any) (wrong []string) {
@@ -150,11 +152,11 @@ func policiesAreNarrow(template map[string]any) (wrong []string) {
 	return wrong
 }
 
-// narrowable reports whether an action changes or reveals something, and so must name on what. Describing, listing and what an agent on
-// an instance says to its service cannot be narrowed in IAM.
+// narrowable reports whether an action changes or reveals something, and so must name on what. Describing, listing, a batch of
+// secrets (each of which wants GetSecretValue) and what an agent on an instance says to its service cannot be narrowed in IAM.
 func narrowable(action string) bool {
 	service, verb, _ := strings.Cut(action, ":")
-	for _, free := range []string{"Describe", "List", "CheckDNSAvailability", "GetCallerIdentity", "GetCommandInvocation", "CancelCommand", "UpdateInstanceInformation"} {
+	for _, free := range []string{"Describe", "List", "BatchGetSecretValue", "CheckDNSAvailability", "GetCallerIdentity", "GetCommandInvocation", "CancelCommand", "UpdateInstanceInformation"} {
 		if strings.HasPrefix(verb, free) {
 			return false
 		}
@@ -187,7 +189,7 @@ func databasesAreClosed(template map[string]any) (wrong []string) {
 		p := r["Properties"]
 		for property, want := range map[string]string{"PubliclyAccessible": "false", "StorageEncrypted": "true", "DeletionProtection": "true", "BackupRetentionPeriod": "7",
 			"CopyTagsToSnapshot": "true", "AutoMinorVersionUpgrade": "true", "EnablePerformanceInsights": "false", "DBSubnetGroupName": "map[Ref:DatabaseSubnets]",
-			"VPCSecurityGroups": "[map[Ref:DatabaseSecurityGroup]]"} {
+			"VPCSecurityGroups": "[map[Ref:" + name + "SecurityGroup]]"} {
 			if !is(p, want, property) {
 				wrong = append(wrong, fmt.Sprintf("%s has %s %v", name, property, at(p, property)))
 			}
@@ -213,7 +215,12 @@ func groupsAreNarrow(template map[string]any) (wrong []string) {
 			port := fmt.Sprint(at(rule, "FromPort"))
 			open := at(rule, "SourceSecurityGroupId") == nil
 			from := fmt.Sprint(at(rule, "SourceSecurityGroupId", "Ref"))
-			want := map[string]string{"InstanceSecurityGroup": "5000 BalancerSecurityGroup", "DatabaseSecurityGroup": "5432 InstanceSecurityGroup", "VolumeSecurityGroup": "2049 InstanceSecurityGroup"}[name]
+			want := ""
+			for kind, who := range map[string]string{"InstanceSecurityGroup": "5000 Balancer", "DatabaseSecurityGroup": "5432 STAGEInstance", "VolumeSecurityGroup": "2049 STAGEInstance"} {
+				if stage, is := strings.CutSuffix(name, kind); is {
+					want = strings.Replace(who, "STAGE", stage, 1) + "SecurityGroup"
+				}
+			}
 			switch {
 			case name == "BalancerSecurityGroup" && open && (port == "443" || port == "80"):
 			case open || want != port+" "+from || !is(rule, port, "ToPort"):

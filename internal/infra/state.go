@@ -20,7 +20,7 @@ import (
 // tagOfApp is on every stack of ours, and so on what it makes.
 const tagOfApp = "lotse:app"
 
-// look finds out how a stack is, and refuses one that is not ours or that cannot be worked with. A stack at work is *atWork.
+// look finds out how a stack is, and refuses one that is not ours or that cannot be worked with. A stack at work is *busyError.
 func (s *session) look(ctx context.Context, st *stack) error {
 	found, err := s.describe(ctx, st.api, st.Name)
 	if err != nil {
@@ -109,13 +109,13 @@ func (s *session) elsewhere(ctx context.Context, st *stack) error {
 	return nil
 }
 
-// atWork is a stack that somebody's operation changes now. It is ErrBusy.
-type atWork struct {
+// busyError is a stack that somebody's operation changes now. It is ErrBusy.
+type busyError struct {
 	error
 	token string
 }
 
-func (a *atWork) Unwrap() error { return a.error }
+func (b *busyError) Unwrap() error { return b.error }
 
 // workable refuses states in which CloudFormation takes no update.
 func (s *session) workable(ctx context.Context, st *stack) error {
@@ -186,7 +186,7 @@ func (s *session) busy(ctx context.Context, st *stack) error {
 		token = aws.ToString(first.ClientRequestToken)
 		who, since = worker(token), ", since "+aws.ToTime(first.Timestamp).UTC().Format("15:04 UTC")
 	}
-	return &atWork{token: token, error: deploy.Hint(fmt.Errorf("%w: %s changes the stack %s in %s (%s%s)", deploy.ErrBusy, who, st.Name, st.Region, st.there.StackStatus, since),
+	return &busyError{token: token, error: deploy.Hint(fmt.Errorf("%w: %s changes the stack %s in %s (%s%s)", deploy.ErrBusy, who, st.Name, st.Region, st.there.StackStatus, since),
 		"wait until that is done, and apply again")}
 }
 

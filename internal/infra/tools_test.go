@@ -48,7 +48,7 @@ func lint(t *testing.T, dir string, files ...string) (string, bool) {
 	return runs(t, dir, tool(t, "cfn-lint"), args...)
 }
 
-// One call for all: it takes seconds to start. What goes into a call of CloudFormation (Compact) is judged as well.
+// One call for all: it takes seconds to start. What goes into a call of CloudFormation (Compact, seeds) is judged as well.
 func TestTemplatesAreCleanForCfnLint(t *testing.T) {
 	tool(t, "cfn-lint")
 	var all []File
@@ -67,6 +67,14 @@ func TestTemplatesAreCleanForCfnLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	all = append(all, File{"compact.json", text})
+	for _, name := range []string{"mixed", "static"} {
+		content, _ := mainTemplate(t, shape(t, name))
+		seed, err := seedOf(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, File{"seed-" + name + ".json", seed})
+	}
 	for _, f := range all {
 		names = append(names, f.Name)
 	}
@@ -124,10 +132,21 @@ func module(t *testing.T, files []File) (terraform, dir string) {
 	return terraform, dir
 }
 
+// groupsOf gives the groups of stages ids that a plan knows.
+func groupsOf(stages ...string) string {
+	var b strings.Builder
+	for _, kind := range []string{"instance", "database", "volumes"} {
+		for _, s := range stages {
+			fmt.Fprintf(&b, "  override_resource {\n    target          = aws_security_group.%s[%q]\n    override_during = plan\n    values          = { id = \"sg-%s-%s\" }\n  }\n", kind, s, kind, s)
+		}
+	}
+	return b.String()
+}
+
 // planned is what the plan of a module must say, in Terraform's words. Those without an entry are validated, but not planned: it takes
 // ten seconds each.
 var planned = map[string]string{
-	"mixed": `
+	"mixed": groupsOf("dev", "staging", "prod") + `
   assert {
     condition     = length(aws_db_instance.stage) == 3 && alltrue([for d in aws_db_instance.stage : d.storage_encrypted && d.deletion_protection && !d.publicly_accessible])
     error_message = "a database is open, not encrypted or not protected"
@@ -139,6 +158,34 @@ var planned = map[string]string{
   assert {
     condition     = aws_lb_listener_rule.redirect["whatsgonow.com"].priority > 40000
     error_message = "the redirect is in the way of the stages' rules"
+  }
+  assert {
+    condition     = length(distinct([for p in aws_iam_instance_profile.instance : p.role])) == 3 && length(distinct([for g in aws_security_group.instance : g.id])) == 3
+    error_message = "two stages share a role or a group"
+  }
+  assert {
+    condition     = alltrue(flatten([for stage, d in data.aws_iam_policy_document.instance : [for s in d.statement : [for r in s.resources : !strcontains(r, ":secret:") || endswith(r, ":secret:lotse/whatsgonow/${stage}/*")]]]))
+    error_message = "a role reads another stage's secrets"
+  }
+  assert {
+    condition     = alltrue([for stage, d in aws_db_instance.stage : d.vpc_security_group_ids == toset([aws_security_group.database[stage].id])])
+    error_message = "a database has another stage's group"
+  }
+  assert {
+    condition     = alltrue([for key, m in aws_efs_mount_target.stage : m.security_groups == toset([aws_security_group.volumes[split("-", key)[0]].id])])
+    error_message = "a volume has another stage's group"
+  }
+  assert {
+    condition     = alltrue([for stage, r in aws_vpc_security_group_ingress_rule.database : r.security_group_id == aws_security_group.database[stage].id && r.referenced_security_group_id == aws_security_group.instance[stage].id])
+    error_message = "a database admits another stage"
+  }
+  assert {
+    condition     = alltrue([for stage, r in aws_vpc_security_group_ingress_rule.volumes : r.security_group_id == aws_security_group.volumes[stage].id && r.referenced_security_group_id == aws_security_group.instance[stage].id])
+    error_message = "a volume admits another stage"
+  }
+  assert {
+    condition     = alltrue([for stage, r in aws_vpc_security_group_egress_rule.balancer : r.referenced_security_group_id == aws_security_group.instance[stage].id]) && length(aws_vpc_security_group_egress_rule.balancer) == 3
+    error_message = "the balancer does not reach every stage"
   }
 `,
 	"static": `
@@ -247,13 +294,15 @@ func withoutEphemeral(t *testing.T, dir string) {
 	}
 }
 
-func TestTerraformSeesPlantedFaults(t *testing.T) {
+// plannable is the module of the example app with its test, ready to be spoilt.
+func plannable(t *testing.T) (terraform, dir string) {
+	t.Helper()
 	app := shape(t, "mixed")
 	files, err := Terraform(app, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	terraform, dir := module(t, files)
+	terraform, dir = module(t, files)
 	withoutEphemeral(t, dir)
 	p, err := planOf(app, Options{})
 	if err != nil {
@@ -262,6 +311,11 @@ func TestTerraformSeesPlantedFaults(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "lotse.tftest.hcl"), mocked(t, app, p.Hosts, planned["mixed"]), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return terraform, dir
+}
+
+func TestTerraformSeesPlantedFaults(t *testing.T) {
+	terraform, dir := plannable(t)
 	file := filepath.Join(dir, "database.tf")
 	good, err := os.ReadFile(file)
 	if err != nil {

@@ -78,7 +78,7 @@ func (p plan) fill(name string) (string, error) {
 	}
 	return fillWith(name, p, template.FuncMap{
 		"tags":          func(stage ...string) string { return flowTags(p.App, "", stage...) },
-		"named":         func(name string) string { return flowTags(p.App, name) },
+		"named":         func(name string, stage ...string) string { return flowTags(p.App, name, stage...) },
 		"statements":    p.yamlStatements,
 		"documents":     hclStatements,
 		"quoted":        quotedList,

@@ -112,7 +112,6 @@ type runner struct {
 	store   *depot.Depot
 	works   *pipeline.Pipeline
 	build   *share.Builder
-	engine  func(deploy.Engine) deploy.Engine
 	expiry  time.Duration
 	wait    time.Duration
 	clock   func() time.Time

@@ -25,7 +25,7 @@ func TestLongHistory(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	close := func(r *runner) {
+	end := func(r *runner) {
 		t.Helper()
 		if err := r.share.Close(t.Context()); err != nil {
 			t.Fatal(err)
@@ -37,12 +37,12 @@ func TestLongHistory(t *testing.T) {
 			t.Errorf("the machine knows %d events, %v", seq, err)
 		}
 	}
-	close(one)
+	end(one)
 	two := c.runner() // makes packs
 	if err := two.open(); err != nil {
 		t.Fatal(err)
 	}
-	close(two)
+	end(two)
 	packs := keysOf(t, c, "state/packs/")
 	if len(packs) != 2 {
 		t.Fatalf("there are the packs %v", packs)
@@ -64,17 +64,17 @@ func TestLongHistory(t *testing.T) {
 	if n := read(); n > 2+events-1000+10 {
 		t.Errorf("%d objects were read", n)
 	}
-	close(three)
+	end(three)
 	overwrite(t, c, packs[1], "{}\n")
 	four := c.runner()
 	if err := four.open(); err != nil {
 		t.Fatal(err)
 	}
-	close(four)
+	end(four)
 	if err := one.open(); err != nil { // it knows all but the end
 		t.Fatal(err)
 	}
-	close(one)
+	end(one)
 }
 
 // What no stage uses goes after a day, with the bytes that nobody else needs; what is kept can be had on any machine.

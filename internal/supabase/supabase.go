@@ -58,6 +58,8 @@ func Recognise(address secret.Text) (p Place, ok bool) {
 	return Place{}, false
 }
 
+const patience = 10 * time.Second
+
 // Client asks the management API. Its zero value asks Supabase's own. It is safe for concurrent use.
 type Client struct {
 	Base string       // empty: API
@@ -66,14 +68,12 @@ type Client struct {
 
 // Region asks in which region a project is. ErrToken, ErrNotFound, or ErrUnavailable, which may be another time; no error holds the token.
 func (c Client) Region(ctx context.Context, project string, token secret.Text) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, cmp.Or(c.Base, API)+"/v1/projects/"+url.PathEscape(project), nil)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	request.Header.Set("Authorization", "Bearer "+token.Reveal())
-	answer, err := cmp.Or(c.HTTP, http.DefaultClient).Do(request)
+	answer, err := cmp.Or(c.HTTP, &http.Client{Timeout: patience}).Do(request)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}

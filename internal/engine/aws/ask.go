@@ -120,6 +120,7 @@ func (e *Engine) hear(ctx context.Context, command, id string) (said, bool, erro
 		return s, false, nil
 	case types.CommandInvocationStatusTimedOut, types.CommandInvocationStatusCancelled:
 		s.err = fmt.Errorf("%w: the command on the instance did not end in time", deploy.ErrUnavailable)
+	default: // it ran to its end, and its code says how
 	}
 	return s, true, nil
 }

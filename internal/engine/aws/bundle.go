@@ -132,12 +132,13 @@ func (e *Engine) hooks(o deploy.Order, s *stack) map[string]string {
 	// The front keeps its socket there, where root finds it too: commands on instances run as root.
 	all := map[string]string{"prebuild/00-folders.sh": begin + "mkdir -p " + runFolder + "\nchown webapp: " + runFolder + "\nchmod 0700 " + runFolder + "\n"}
 	if volumes := volumesOf(o.Release.Manifest); len(volumes) > 0 {
-		script := begin + "mkdir -p " + volumesFolder + "\n" +
-			"mountpoint -q " + volumesFolder + " || { dnf install -y -q amazon-efs-utils; mount -t efs -o tls " + s.volumes + ":/ " + volumesFolder + "; }\n"
+		var script strings.Builder
+		script.WriteString(begin + "mkdir -p " + volumesFolder + "\n" +
+			"mountpoint -q " + volumesFolder + " || { dnf install -y -q amazon-efs-utils; mount -t efs -o tls " + s.volumes + ":/ " + volumesFolder + "; }\n")
 		for _, v := range volumes {
-			script += "mkdir -p " + path.Join(volumesFolder, v) + "\nchown webapp: " + path.Join(volumesFolder, v) + "\n"
+			script.WriteString("mkdir -p " + path.Join(volumesFolder, v) + "\nchown webapp: " + path.Join(volumesFolder, v) + "\n")
 		}
-		all["prebuild/10-volumes.sh"] = script
+		all["prebuild/10-volumes.sh"] = script.String()
 	}
 	if o.Stage.Database.Own() {
 		all["prebuild/20-authorities.sh"] = begin + "mkdir -p " + lotseFolder + "\n" +

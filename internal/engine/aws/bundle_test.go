@@ -237,8 +237,8 @@ func TestFrontSpec(t *testing.T) {
 func same(t *testing.T, a, b reflect.Type) {
 	t.Helper()
 	tags := func(of reflect.Type) (all []string) {
-		for i := range of.NumField() {
-			all = append(all, of.Field(i).Tag.Get("json"))
+		for f := range of.Fields() {
+			all = append(all, f.Tag.Get("json"))
 		}
 		slices.Sort(all)
 		return all

@@ -1,13 +1,9 @@
 package aws_test
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,8 +11,6 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	eb "github.com/aws/aws-sdk-go-v2/service/elasticbeanstalk"
 	ebtypes "github.com/aws/aws-sdk-go-v2/service/elasticbeanstalk/types"
-
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 
 	"github.com/lotse-eu/lotse/internal/awsfake"
 	"github.com/lotse-eu/lotse/internal/deploy"
@@ -95,6 +89,7 @@ func (c *cloud) clean(t *testing.T, want ...string) {
 
 // A platform that asks for fewer calls gets fewer, and the deploy goes on.
 func TestThrottledEverywhere(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t, deploy.AWSShared, options())
 	for _, a := range aws.Actions() {
 		c.w.Inject(awsfake.Throttled(a.Service, a.Name, 2)) // the third try of the SDK succeeds
@@ -123,6 +118,7 @@ func TestThrottledEverywhere(t *testing.T) {
 // A launch that the platform itself calls failed, or that ends Ready and Red, is a release that cannot start. It says why, and nothing
 // is left.
 func TestReadyAndRed(t *testing.T) {
+	t.Parallel()
 	for name, c2 := range map[string]struct {
 		trouble awsfake.Trouble
 		wants   []string
@@ -173,6 +169,7 @@ func TestMigrationFails(t *testing.T) {
 
 // While somebody else is at an environment, it refuses; Stop waits and goes on.
 func TestMustBeReady(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t, deploy.AWSShared, options())
 	e := c.open(t, c.stages[0])
 	c.up(t, e, 1, "one")
@@ -193,6 +190,7 @@ func TestMustBeReady(t *testing.T) {
 
 // An environment to which somebody has deployed something else by hand is not given traffic.
 func TestChangedByHand(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t, deploy.AWSShared, options())
 	e := c.open(t, c.stages[0])
 	c.up(t, e, 1, "one")
@@ -209,6 +207,7 @@ func TestChangedByHand(t *testing.T) {
 
 // Descriptions that lag behind what was done delay a deploy, and do not confuse it.
 func TestEventualConsistency(t *testing.T) {
+	t.Parallel()
 	for _, balancer := range []string{deploy.AWSShared, deploy.AWSOwn} {
 		t.Run(balancer, func(t *testing.T) {
 			o := options()
@@ -234,11 +233,12 @@ func TestEventualConsistency(t *testing.T) {
 // A swap that the platform accepts and that fails later leaves the old release serving, and says so; the next try succeeds. One of which
 // it never tells is seen by its result.
 func TestSwaps(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t, deploy.AWSOwn, options())
 	e := c.open(t, c.stages[0])
-	one, two := c.up(t, e, 1, "one"), deploy.Order{}
+	one := c.up(t, e, 1, "one")
 	c.shift(t, e, 1, "one", 100)
-	two = c.up(t, e, 1, "two")
+	two := c.up(t, e, 1, "two")
 	c.w.Trouble(awsfake.Trouble{SwapFails: true})
 	err := e.Shift(within(t, patience), 1, "two", 100)
 	mustSay(t, err, deploy.ErrRefused, "SwapEnvironmentCNAMEs", "failed")
@@ -260,6 +260,7 @@ func TestSwaps(t *testing.T) {
 
 // The stage's name is never free: not before the first shift, and not after the last stop.
 func TestTheNameIsKept(t *testing.T) {
+	t.Parallel()
 	c := newCloud(t, deploy.AWSOwn, options())
 	e := c.open(t, c.stages[0])
 	client := eb.NewFromConfig(c.account)
@@ -295,171 +296,4 @@ func TestTheNameIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustSay(t, c.start(t, c.stages[0], "r1"), deploy.ErrRefused, "shop-dev", "another name")
-}
-
-// voyage is a deploy of "two" beside "one", and the end of "one".
-func (c *cloud) voyage(ctx context.Context, e *aws.Engine, o deploy.Order, fence deploy.Fence) error {
-	if err := e.Start(ctx, fence, o); err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
-	if err := e.Shift(ctx, fence, "two", 100); err != nil {
-		return fmt.Errorf("shift: %w", err)
-	}
-	if err := e.Stop(ctx, fence, "one", 100*time.Millisecond); err != nil {
-		return fmt.Errorf("stop: %w", err)
-	}
-	return nil
-}
-
-// A controller is killed at a call, whether or not the platform has carried it out: one release serves at every moment, a fresh
-// controller finds what is there, ends the deploy, and nothing is left over. `make prove` (LOTSE_PROVE=1) kills it at every call.
-func TestKilledAtEveryCall(t *testing.T) {
-	for _, balancer := range []string{deploy.AWSShared, deploy.AWSOwn} {
-		t.Run(balancer, func(t *testing.T) {
-			c := newCloud(t, balancer, options())
-			calls := c.countVoyage(t)
-			t.Logf("a deploy beside a running release, with its end: %d calls", calls)
-			step := calls / 6
-			if os.Getenv("LOTSE_PROVE") != "" {
-				step = 1
-			}
-			for at := int(time.Now().UnixNano()) % step; at < calls; at += step {
-				for _, done := range []bool{false, true} {
-					c.killedAt(t, at, done)
-				}
-				if t.Failed() {
-					return
-				}
-			}
-		})
-	}
-}
-
-// countVoyage is how many calls a voyage makes. Afterwards the stage is empty.
-func (c *cloud) countVoyage(t *testing.T) int {
-	t.Helper()
-	e := c.open(t, c.stages[0])
-	c.up(t, e, 1, "one")
-	c.shift(t, e, 1, "one", 100)
-	c.w.ForgetCalls()
-	o := deploy.Order{Rollout: "two", Release: c.release(t, "two", web("good", 1)), Stage: c.stages[0]}
-	if err := c.voyage(within(t, patience), c.open(t, c.stages[0]), o, 1); err != nil {
-		t.Fatal(err)
-	}
-	calls := len(c.w.Calls())
-	if err := e.Stop(within(t, patience), 1, "two", 100*time.Millisecond); err != nil {
-		t.Fatal(err)
-	}
-	return calls
-}
-
-// dying is a controller's way to AWS that is cut for ever at one call.
-type dying struct {
-	next  sdk.HTTPClient
-	after chan struct{} // one for each call that comes through
-	done  bool          // the last one is carried out
-	die   context.CancelFunc
-}
-
-var errDead = errors.New("the controller is dead")
-
-// Do implements sdk.HTTPClient.
-func (d dying) Do(r *http.Request) (*http.Response, error) {
-	select {
-	case <-d.after:
-		return d.next.Do(r)
-	default:
-	}
-	if d.done {
-		if resp, err := d.next.Do(r.WithContext(context.WithoutCancel(r.Context()))); err == nil {
-			resp.Body.Close()
-		}
-	}
-	d.die()
-	<-r.Context().Done()
-	return nil, errDead
-}
-
-func (c *cloud) killedAt(t *testing.T, at int, done bool) {
-	t.Helper()
-	when := fmt.Sprintf("killed at call %d (carried out: %v)", at, done)
-	e := c.open(t, c.stages[0])
-	one := c.up(t, e, 1, "one")
-	c.shift(t, e, 1, "one", 100)
-	o := deploy.Order{Rollout: "two", Release: c.release(t, "two", web("good", 1)), Stage: c.stages[0]}
-
-	ctx, cancel := context.WithCancel(within(t, patience))
-	config := c.config(c.stages[0])
-	after := make(chan struct{}, at)
-	for range at {
-		after <- struct{}{}
-	}
-	config.AWS.HTTPClient = dying{config.AWS.HTTPClient, after, done, cancel}
-	config.AWS.Retryer = func() sdk.Retryer { return sdk.NopRetryer{} }
-	config.Timing.Undo = 10 * time.Millisecond // the dead undo nothing
-	dead, err := aws.Open(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = c.voyage(ctx, dead, o, 2)
-	cancel()
-
-	both := []string{one.Release.ID.Short(), o.Release.ID.Short()}
-	if got := c.serves(t); !slices.Contains(both, got) {
-		t.Errorf("%s: %q serves", when, got)
-	}
-	fresh := c.open(t, c.stages[0])
-	shares := c.listed(t)
-	if sum := shares["one"] + shares["two"]; sum != 100 {
-		t.Errorf("%s: shares %v", when, shares)
-	}
-	if shares["two"] == 0 { // by rule: nothing has moved, so it goes back
-		if err := fresh.Stop(within(t, patience), 3, "two", 100*time.Millisecond); err != nil {
-			t.Errorf("%s: stop two: %v", when, err)
-		}
-		c.clean(t, "one")
-	}
-	if err := c.voyage(within(t, patience), fresh, o, 3); err != nil {
-		t.Errorf("%s: go on: %v\n%s", when, err, c.log)
-	}
-	c.clean(t, "two")
-	if got := c.serves(t); got != o.Release.ID.Short() {
-		t.Errorf("%s: at the end %q serves", when, got)
-	}
-	if err := fresh.Stop(within(t, patience), 3, "two", 100*time.Millisecond); err != nil {
-		t.Fatalf("%s: %v", when, err)
-	}
-	// The next one begins with fence 1.
-	if _, err := s3.NewFromConfig(c.account, func(o *s3.Options) { o.UsePathStyle = true }).DeleteObject(t.Context(), &s3.DeleteObjectInput{Bucket: sdk.String(bucket), Key: sdk.String("stages/dev/fence.json")}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// What a deploy costs in calls, by action; every one of them is on the list that policies are made of.
-func TestCallsOfADeploy(t *testing.T) {
-	for _, balancer := range []string{deploy.AWSShared, deploy.AWSOwn} {
-		c := newCloud(t, balancer, options())
-		e := c.open(t, c.stages[0])
-		c.up(t, e, 1, "one")
-		c.shift(t, e, 1, "one", 100)
-		c.w.ForgetCalls()
-		o := deploy.Order{Rollout: "two", Release: c.release(t, "two", web("good", 1)), Stage: c.stages[0]}
-		if err := c.voyage(within(t, patience), e, o, 1); err != nil {
-			t.Fatal(err)
-		}
-		count := map[string]int{}
-		for _, call := range c.w.Calls() {
-			count[call.Service+":"+call.Action]++
-		}
-		t.Logf("%s: %d calls: %v", balancer, len(c.w.Calls()), count)
-		var known []string
-		for _, a := range aws.Actions() {
-			known = append(known, a.String())
-		}
-		for action := range count {
-			if !slices.Contains(append(known, "s3:HeadObject"), action) {
-				t.Errorf("%s is on no list", action)
-			}
-		}
-	}
 }

@@ -31,36 +31,35 @@ func (e *Engine) stateKey() string { return "stages/" + e.Stage.Name + "/fence.j
 
 // admit refuses a fence that is smaller than one that was seen, by whatever process; a greater one it keeps.
 func (e *Engine) admit(ctx context.Context, fence deploy.Fence) error {
-	_, err := e.change(ctx, fence, func(*state) {})
-	return err
+	return e.change(ctx, fence, func(*state) {})
 }
 
-// change does something to the state under a fence, and returns what it is then.
-func (e *Engine) change(ctx context.Context, fence deploy.Fence, do func(*state)) (state, error) {
+// change does something to the state under a fence.
+func (e *Engine) change(ctx context.Context, fence deploy.Fence, do func(*state)) error {
 	const most = 30 // as many others may be at it at once
 	for try := 0; ; try++ {
 		was, tag, err := e.readState(ctx)
 		if err != nil {
-			return was, err
+			return err
 		}
 		if int64(fence) < was.Fence {
-			return was, fmt.Errorf("%w: its fence is %d, this one is %d", deploy.ErrFenced, was.Fence, fence)
+			return fmt.Errorf("%w: its fence is %d, this one is %d", deploy.ErrFenced, was.Fence, fence)
 		}
 		now := was
 		now.Up = slices.Clone(was.Up)
 		now.Format, now.Fence = stateFormat, int64(fence)
 		do(&now)
 		if tag != "" && now.Fence == was.Fence && now.Last == was.Last && now.At.Equal(was.At) && slices.Equal(now.Up, was.Up) {
-			return now, nil
+			return nil
 		}
 		err = e.writeState(ctx, now, tag)
 		if err == nil || try == most || !coded(err, "PreconditionFailed", "ConditionalRequestConflict") {
-			return now, err
+			return err
 		}
 		select {
 		case <-time.After(e.Timing.Poll / 10):
 		case <-ctx.Done():
-			return now, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -111,7 +110,7 @@ func (e *Engine) writeState(ctx context.Context, s state, tag string) error {
 
 // up notes that a rollout has started, or is not there any more.
 func (e *Engine) up(ctx context.Context, fence deploy.Fence, rollout string, is bool) error {
-	_, err := e.change(ctx, fence, func(s *state) {
+	return e.change(ctx, fence, func(s *state) {
 		s.Up = slices.DeleteFunc(s.Up, func(id string) bool { return id == rollout })
 		if is {
 			s.Up = append(s.Up, rollout)
@@ -119,5 +118,4 @@ func (e *Engine) up(ctx context.Context, fence deploy.Fence, rollout string, is 
 			s.Last = ""
 		}
 	})
-	return err
 }

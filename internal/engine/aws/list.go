@@ -36,10 +36,20 @@ func (e *Engine) check(ctx context.Context, v environment) error {
 	if bad := sick(v.labels, all); bad != nil {
 		return bad.check()
 	}
-	if v.red() { // the services are well, and what stands before them is not
+	if v.red() && !e.answers(ctx, v) { // the services are well, and what stands before them is not
 		return &deploy.CheckError{Service: v.labels.first(), Cause: "Elastic Beanstalk says Red: " + e.causes(ctx, v)}
 	}
 	return nil
+}
+
+// answers reports whether the rollout answers through its balancer, as itself. The platform's own view lags behind by minutes.
+func (e *Engine) answers(ctx context.Context, v environment) bool {
+	rt, err := e.reach(ctx, v)
+	if err != nil {
+		return false
+	}
+	got, err := e.askRelease(ctx, rt)
+	return err == nil && got == v.label()
 }
 
 // causes is what Elastic Beanstalk has said last that may be why an environment is not well.
@@ -58,6 +68,10 @@ func (e *Engine) List(ctx context.Context) ([]deploy.Running, error) {
 }
 
 func (e *Engine) list(ctx context.Context) ([]deploy.Running, error) {
+	// Who cannot read the state can start and stop nothing: said here, a rollout ends before it begins anything that must be undone.
+	if _, _, err := e.readState(ctx); err != nil {
+		return nil, err
+	}
 	all, err := e.environments(ctx)
 	if err != nil {
 		return nil, err

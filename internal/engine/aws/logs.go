@@ -45,7 +45,7 @@ func (e *Engine) readLogs(ctx context.Context, q deploy.LogQuery, yield func(dep
 		}
 		select {
 		case <-ctx.Done():
-			return nil //nolint:nilerr // that is how following ends
+			return nil // that is how following ends
 		case <-time.After(e.Timing.Poll):
 		}
 	}

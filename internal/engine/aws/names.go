@@ -68,7 +68,7 @@ func logGroup(environment string) string {
 // camel is a stage's name as the outputs of the stack spell it: pre-prod is PreProd.
 func camel(stage string) string {
 	var out strings.Builder
-	for _, part := range strings.Split(stage, "-") {
+	for part := range strings.SplitSeq(stage, "-") {
 		if part != "" {
 			out.WriteString(strings.ToUpper(part[:1]) + part[1:])
 		}
@@ -120,7 +120,7 @@ func serviceTag(services []deploy.Service) string {
 // services is the inverse of serviceTag: what there ought to be, nothing of it well.
 func (l labels) services(note string) []deploy.RunningService {
 	var all []deploy.RunningService
-	for _, one := range strings.Fields(l[tagServices]) {
+	for one := range strings.FieldsSeq(l[tagServices]) {
 		name, count, _ := strings.Cut(one, "=")
 		n, _ := strconv.Atoi(count)
 		s := deploy.RunningService{Name: name}

@@ -54,8 +54,8 @@ const (
 type settings []types.ConfigurationOptionSetting
 
 func (s *settings) set(namespace string, pairs ...string) {
-	for i := 0; i < len(pairs); i += 2 {
-		*s = append(*s, types.ConfigurationOptionSetting{Namespace: sdk.String(namespace), OptionName: sdk.String(pairs[i]), Value: sdk.String(pairs[i+1])})
+	for pair := range slices.Chunk(pairs, 2) {
+		*s = append(*s, types.ConfigurationOptionSetting{Namespace: sdk.String(namespace), OptionName: sdk.String(pair[0]), Value: sdk.String(pair[1])})
 	}
 }
 

@@ -232,7 +232,7 @@ func (b sharedBalancer) give(ctx context.Context, all []environment, next map[st
 		if arn == "" {
 			return fmt.Errorf("%w: the balancer does not know the environment %s yet", deploy.ErrUnavailable, all[i].name)
 		}
-		forward.TargetGroups = append(forward.TargetGroups, types.TargetGroupTuple{TargetGroupArn: &arn, Weight: sdk.Int32(int32(next[rollout]))}) //nolint:gosec // a percentage
+		forward.TargetGroups = append(forward.TargetGroups, types.TargetGroupTuple{TargetGroupArn: &arn, Weight: sdk.Int32(int32(next[rollout]))}) // a percentage
 	}
 	action := types.Action{Type: types.ActionTypeEnumForward, ForwardConfig: forward}
 	if len(next) == 0 {
@@ -305,7 +305,7 @@ func (b sharedBalancer) makeRule(ctx context.Context, table []rule, more labels,
 		if taken[n] {
 			continue
 		}
-		out, err := b.api.elb.CreateRule(ctx, &elb.CreateRuleInput{ListenerArn: &s.listener, Priority: sdk.Int32(int32(n)), Conditions: when, //nolint:gosec // at most 50,000
+		out, err := b.api.elb.CreateRule(ctx, &elb.CreateRuleInput{ListenerArn: &s.listener, Priority: sdk.Int32(int32(n)), Conditions: when, // at most 50,000
 			Actions: []types.Action{then}, Tags: tags})
 		if coded(err, "PriorityInUse", "PriorityInUseException") {
 			continue

@@ -60,6 +60,9 @@ func (e *Engine) shift(ctx context.Context, fence deploy.Fence, rollout string, 
 	if err != nil {
 		return err
 	}
+	if share < 0 || share > 100 {
+		return fmt.Errorf("%w: a share of %d %%", deploy.ErrUnsupported, share)
+	}
 	// A release that is sick must still be able to lose its traffic.
 	if share > 0 {
 		if err := e.check(ctx, v); err != nil {
@@ -101,7 +104,7 @@ func (e *Engine) give(ctx context.Context, fence deploy.Fence, all []environment
 		return err
 	}
 	moves := !maps.Equal(positive(now), positive(next))
-	if _, err := e.change(ctx, fence, func(s *state) {
+	if err := e.change(ctx, fence, func(s *state) {
 		if s.Last = lastOf(now, next, last); moves {
 			s.At = e.Now().UTC()
 		}

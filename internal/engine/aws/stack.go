@@ -16,11 +16,12 @@ import (
 
 // stack is what `lotse infra apply` has made for the app, as its outputs say.
 type stack struct {
-	account, application, serviceRole, profile, vpc       string
-	instanceSubnets, balancerSubnets                      string
-	instanceGroup, balancerGroup                          string
+	account, application, serviceRole, vpc                string
+	instanceSubnets, balancerSubnets, balancerGroup       string
 	certificate, balancer, listener, releases             string
+	profile, instanceGroup                                string // of this stage
 	databaseHost, databaseSecret, volumes, retainedLogsIn string // of this stage; empty where it has none
+	site, distribution                                    string // the same, of an app of files alone
 }
 
 func (e *Engine) stackName() string { return "lotse-" + e.App }
@@ -98,18 +99,21 @@ func (e *Engine) parse(outputs []types.Output) (*stack, error) {
 		of[sdk.ToString(o.OutputKey)] = sdk.ToString(o.OutputValue)
 	}
 	mine := camel(e.Stage.Name)
-	s := &stack{application: of["Application"], serviceRole: of["ServiceRole"], profile: of["InstanceProfile"], vpc: of["Vpc"],
-		instanceSubnets: of["InstanceSubnets"], balancerSubnets: of["BalancerSubnets"], instanceGroup: of["InstanceSecurityGroup"],
+	s := &stack{application: of["Application"], serviceRole: of["ServiceRole"], profile: of[mine+"InstanceProfile"], vpc: of["Vpc"],
+		instanceSubnets: of["InstanceSubnets"], balancerSubnets: of["BalancerSubnets"], instanceGroup: of[mine+"InstanceSecurityGroup"],
 		balancerGroup: of["BalancerSecurityGroup"], certificate: of["Certificate"], balancer: of["Balancer"], listener: of["Listener"],
 		releases: of["Releases"], databaseHost: of[mine+"DatabaseHost"], databaseSecret: of[mine+"DatabaseSecret"], volumes: of[mine+"Volumes"],
-		retainedLogsIn: of[mine+"Logs"]}
-	need := []string{"Application", "ServiceRole", "InstanceProfile", "Vpc", "InstanceSubnets", "BalancerSubnets", "InstanceSecurityGroup",
+		retainedLogsIn: of[mine+"Logs"], site: of[mine+"Site"], distribution: of[mine+"Distribution"]}
+	need := []string{"Application", "ServiceRole", mine + "InstanceProfile", "Vpc", "InstanceSubnets", "BalancerSubnets", mine + "InstanceSecurityGroup",
 		"BalancerSecurityGroup", "Certificate", "Releases"}
 	if e.Stage.AWS.Balancer != deploy.AWSOwn {
 		need = append(need, "Balancer", "Listener")
 	}
 	if e.Stage.Database.Own() {
 		need = append(need, mine+"DatabaseHost", mine+"DatabaseSecret")
+	}
+	if e.Stage.AWS.Static {
+		need = []string{mine + "Site", mine + "Distribution"}
 	}
 	missing := slices.DeleteFunc(need, func(key string) bool { return of[key] != "" })
 	if len(missing) > 0 {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -222,6 +223,45 @@ func TestFence(t *testing.T) {
 	}
 }
 
+// late lets something happen just before the first PUT.
+type late struct {
+	next   sdk.HTTPClient
+	before func()
+	once   *sync.Once
+}
+
+// Do implements sdk.HTTPClient.
+func (l late) Do(r *http.Request) (*http.Response, error) {
+	if r.Method == http.MethodPut {
+		l.once.Do(l.before)
+	}
+	return l.next.Do(r)
+}
+
+// Between its look at the fence and its own note, somebody with a greater one comes: the platform refuses the note.
+func TestFenceAtTheLastMoment(t *testing.T) {
+	c := still(t, awsfake.Options{})
+	for i, old := range []deploy.Fence{0, 3} { // nobody was there before, or somebody was
+		stage := c.stages[i]
+		if old > 0 {
+			if err := c.open(t, stage).Stop(t.Context(), old, "nobody", 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		config := c.config(stage)
+		config.AWS.HTTPClient = late{config.AWS.HTTPClient, func() {
+			if err := c.open(t, stage).Stop(t.Context(), old+2, "nobody", 0); err != nil {
+				t.Error(err)
+			}
+		}, &sync.Once{}}
+		e, err := aws.Open(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustSay(t, e.Stop(t.Context(), old+1, "nobody", 0), deploy.ErrFenced)
+	}
+}
+
 // databases answers what RDS is asked, and hands on all else. It is a stub: the fake has no RDS.
 type databases struct {
 	next            sdk.HTTPClient
@@ -235,13 +275,13 @@ func (d databases) Do(r *http.Request) (*http.Response, error) {
 	}
 	body := fmt.Sprintf(`<DescribeDBInstancesResponse><DescribeDBInstancesResult><DBInstances><DBInstance><DBInstanceIdentifier>lotse-shop-dev</DBInstanceIdentifier>`+
 		`<EngineVersion>%s</EngineVersion><DBInstanceStatus>%s</DBInstanceStatus></DBInstance></DBInstances></DescribeDBInstancesResult></DescribeDBInstancesResponse>`, d.version, d.status)
-	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}, nil
 }
 
 // The address of the database is one for libpq, by TLS that is verified, and reaches the platform as a reference alone.
 func TestDatabase(t *testing.T) {
 	c := still(t, awsfake.Options{})
-	c.secret("lotse/shop/dev/database", `{"username":"lotse","password":"p@ss/word"}`)
+	c.secret("lotse/shop/dev/engine/database", `{"username":"lotse","password":"p@ss/word"}`)
 	db := deploy.Database{Postgres: 17, Migrations: "db"}
 	e := c.open(t, c.stages[0])
 	s, err := e.DatabaseURL(t.Context(), db)

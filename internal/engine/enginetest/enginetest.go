@@ -75,6 +75,10 @@ type Bench struct {
 	Start time.Duration
 	// Slack is what an engine may take beyond a deadline on this platform.
 	Slack time.Duration
+	// Static says that releases are files alone: they have no instances and answer nothing but GET, /get with the short name of the
+	// release and /about as load.App. Crash is then one that the platform refuses, Hang one that it never takes in. Break takes away a
+	// file.
+	Static bool
 	// NotRun names clauses that this platform cannot answer, and why.
 	NotRun map[int]string
 }
@@ -122,6 +126,22 @@ func (c Clause) Prove(t T, b Bench) { c.prove(t, &bench{Bench: b}) }
 
 // bench adds to a Bench what clauses do again and again.
 type bench struct{ Bench }
+
+// copies is how many tell themselves apart of a release that is to have two instances.
+func (b *bench) copies() int {
+	if b.Static {
+		return 1
+	}
+	return 2
+}
+
+// listed is how many instances List has of it.
+func (b *bench) listed(n int) int {
+	if b.Static {
+		return 0
+	}
+	return n
+}
 
 // patience bounds every wait of the suite that ought to end by itself. It is for the slowest platform, on a busy machine.
 const patience = time.Minute

@@ -30,7 +30,7 @@ func listFresh(t T, b *bench) {
 	fresh := b.Open(t, b.Stages[0])
 	b.clean(t, fresh, 0, one, old.Rollout)
 	got := b.list(t, fresh)
-	if l := got[one]; l.Release != r.ID || l.Share != 0 || len(l.Services) != 1 || len(l.Services[0].Instances) != 2 {
+	if l := got[one]; l.Release != r.ID || l.Share != 0 || len(l.Services) != 1 || len(l.Services[0].Instances) != b.listed(2) {
 		t.Errorf("ours is listed as %+v", l)
 	}
 	want, l := old, got[old.Rollout]
@@ -274,8 +274,8 @@ func tenCallers(t T, b *bench) {
 	for err := range errs {
 		t.Errorf("%v", err)
 	}
-	if n := len(b.boots(t, e, 0, shared, 2)); n != 2 {
-		t.Errorf("ten starts made %d instances, want 2", n)
+	if n := len(b.boots(t, e, 0, shared, 2)); n != b.copies() {
+		t.Errorf("ten starts made %d instances, want %d", n, b.copies())
 	}
 	sum := 0
 	for _, share := range b.shares(t, e) {

@@ -38,8 +38,8 @@ func startTwice(t T, b *bench) {
 	id := tag("twice")
 	r := b.start(t, e, 1, id, 2)
 	first := b.boots(t, e, 0, id, 2)
-	if len(first) != 2 {
-		t.Fatalf("%d instances answer, want 2", len(first))
+	if len(first) != b.copies() {
+		t.Fatalf("%d instances answer, want %d", len(first), b.copies())
 	}
 	for name, again := range map[string]deploy.Engine{"the same": e, "a fresh": b.Open(t, b.Stages[0])} {
 		if err := again.Start(within(t, patience), 1, b.order(0, id, r)); err != nil {
@@ -50,7 +50,7 @@ func startTwice(t T, b *bench) {
 		}
 	}
 	got := b.list(t, e)[id]
-	if got.Release != r.ID || got.Share != 0 || len(got.Services) != 1 || len(got.Services[0].Instances) != 2 || got.Since.IsZero() {
+	if got.Release != r.ID || got.Share != 0 || len(got.Services) != 1 || len(got.Services[0].Instances) != b.listed(2) || got.Since.IsZero() {
 		t.Errorf("list says %+v", got)
 	}
 	b.clean(t, e, 0, id)
@@ -126,7 +126,7 @@ func checkNames(t T, b *bench) {
 	if err := e.Check(within(t, patience), id); err != nil {
 		t.Errorf("check of a good release: %v", err)
 	}
-	for instance := range 2 {
+	for instance := range b.copies() {
 		heal := b.Break(t, b.Stages[0], id, "web", instance)
 		err := e.Check(within(t, patience), id)
 		var sick *deploy.CheckError

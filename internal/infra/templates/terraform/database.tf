@@ -19,7 +19,7 @@ ephemeral "aws_secretsmanager_random_password" "database" {
 resource "aws_secretsmanager_secret" "database" {
   for_each = local.databases
 
-  name        = "lotse/${local.app}/${each.key}/database"
+  name        = "lotse/${local.app}/${each.key}/engine/database"
   description = "Database of ${local.app} ${each.key}: name and password of its owner"
   kms_key_id  = aws_kms_key.main.arn
   tags        = { "lotse:stage" = each.key }
@@ -83,7 +83,7 @@ resource "aws_db_instance" "stage" {
   multi_az                        = false
   publicly_accessible             = false
   db_subnet_group_name            = aws_db_subnet_group.main.name
-  vpc_security_group_ids          = [aws_security_group.database.id]
+  vpc_security_group_ids          = [aws_security_group.database[each.key].id]
   parameter_group_name            = aws_db_parameter_group.stage[each.key].name
   ca_cert_identifier              = "rds-ca-rsa2048-g1"
   username                        = "lotse"

@@ -82,7 +82,8 @@ resource "aws_vpc_endpoint" "s3" {
   tags              = { Name = "${local.app}-s3" }
 }
 
-# ---- Who may talk to whom: internet -> balancer -> instances -> database and volumes; nothing else.
+# ---- Who may talk to whom: internet -> balancer -> instances of a stage -> database and volumes of that stage; nothing else. No stage reaches
+# another's.
 
 resource "aws_security_group" "balancer" {
   name_prefix = "${local.app}-balancer-"
@@ -107,19 +108,23 @@ resource "aws_vpc_security_group_ingress_rule" "balancer" {
 }
 
 resource "aws_vpc_security_group_egress_rule" "balancer" {
+  for_each = local.stages
+
   security_group_id            = aws_security_group.balancer.id
-  description                  = "to the instances"
+  description                  = "to the instances of ${each.key}"
   ip_protocol                  = "tcp"
   from_port                    = 5000
   to_port                      = 5000
-  referenced_security_group_id = aws_security_group.instance.id
+  referenced_security_group_id = aws_security_group.instance[each.key].id
 }
 
 resource "aws_security_group" "instance" {
-  name_prefix = "${local.app}-instance-"
-  description = "Instances of ${local.app}: from the balancer"
+  for_each = local.stages
+
+  name_prefix = "${local.app}-${each.key}-instance-"
+  description = "Instances of ${local.app} ${each.key}: from the balancer"
   vpc_id      = aws_vpc.main.id
-  tags        = { Name = "${local.app}-instance" }
+  tags        = { Name = "${local.app}-${each.key}-instance", "lotse:stage" = each.key }
 
   lifecycle {
     create_before_destroy = true
@@ -127,7 +132,9 @@ resource "aws_security_group" "instance" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "instance" {
-  security_group_id            = aws_security_group.instance.id
+  for_each = local.stages
+
+  security_group_id            = aws_security_group.instance[each.key].id
   description                  = "the front, by TLS, from the balancer alone"
   ip_protocol                  = "tcp"
   from_port                    = 5000
@@ -137,17 +144,21 @@ resource "aws_vpc_security_group_ingress_rule" "instance" {
 
 # Whom the app calls (payment, maps, mail, Supabase) is not known here. Narrow it when you know.
 resource "aws_vpc_security_group_egress_rule" "instance" {
-  security_group_id = aws_security_group.instance.id
+  for_each = local.stages
+
+  security_group_id = aws_security_group.instance[each.key].id
   description       = "whomever the app calls, through the NAT gateway"
   ip_protocol       = "-1"
   cidr_ipv4         = "0.0.0.0/0"
 }
 [[if .Databases]]
 resource "aws_security_group" "database" {
-  name_prefix = "${local.app}-database-"
-  description = "Databases of ${local.app}: from the instances"
+  for_each = local.databases
+
+  name_prefix = "${local.app}-${each.key}-database-"
+  description = "Database of ${local.app} ${each.key}: from its instances"
   vpc_id      = aws_vpc.main.id
-  tags        = { Name = "${local.app}-database" }
+  tags        = { Name = "${local.app}-${each.key}-database", "lotse:stage" = each.key }
 
   lifecycle {
     create_before_destroy = true
@@ -155,20 +166,24 @@ resource "aws_security_group" "database" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "database" {
-  security_group_id            = aws_security_group.database.id
-  description                  = "PostgreSQL from the instances alone"
+  for_each = local.databases
+
+  security_group_id            = aws_security_group.database[each.key].id
+  description                  = "PostgreSQL from the instances of the stage alone"
   ip_protocol                  = "tcp"
   from_port                    = 5432
   to_port                      = 5432
-  referenced_security_group_id = aws_security_group.instance.id
+  referenced_security_group_id = aws_security_group.instance[each.key].id
 }
 [[end]]
 [[- if .Volumes]]
 resource "aws_security_group" "volumes" {
-  name_prefix = "${local.app}-volumes-"
-  description = "Volumes of ${local.app}: from the instances"
+  for_each = local.stages
+
+  name_prefix = "${local.app}-${each.key}-volumes-"
+  description = "Volumes of ${local.app} ${each.key}: from its instances"
   vpc_id      = aws_vpc.main.id
-  tags        = { Name = "${local.app}-volumes" }
+  tags        = { Name = "${local.app}-${each.key}-volumes", "lotse:stage" = each.key }
 
   lifecycle {
     create_before_destroy = true
@@ -176,11 +191,13 @@ resource "aws_security_group" "volumes" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "volumes" {
-  security_group_id            = aws_security_group.volumes.id
-  description                  = "NFS from the instances alone"
+  for_each = local.stages
+
+  security_group_id            = aws_security_group.volumes[each.key].id
+  description                  = "NFS from the instances of the stage alone"
   ip_protocol                  = "tcp"
   from_port                    = 2049
   to_port                      = 2049
-  referenced_security_group_id = aws_security_group.instance.id
+  referenced_security_group_id = aws_security_group.instance[each.key].id
 }
 [[end]]

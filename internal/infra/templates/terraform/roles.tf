@@ -1,4 +1,5 @@
-# Roles and policies. No role may make or change a role, so a permissions boundary would bound nothing.
+# Roles and policies. No role may make or change a role, so a permissions boundary would bound nothing. Instances of a stage have a role of
+# their own.
 [[if not .Static]]
 # What Elastic Beanstalk itself does: look at instances and say how they are. Not more; it makes no updates by itself.
 resource "aws_iam_role" "service" {
@@ -36,9 +37,12 @@ data "aws_iam_policy_document" "service" {
 }
 
 resource "aws_iam_role" "instance" {
-  name               = "lotse-${local.app}-instance"
-  description        = "Instances of ${local.app}"
+  for_each = local.stages
+
+  name               = "lotse-${local.app}-instance-${each.key}"
+  description        = "Instances of ${local.app} ${each.key}"
   assume_role_policy = data.aws_iam_policy_document.instance_trust.json
+  tags               = { "lotse:stage" = each.key }
 }
 
 data "aws_iam_policy_document" "instance_trust" {
@@ -54,18 +58,24 @@ data "aws_iam_policy_document" "instance_trust" {
 }
 
 resource "aws_iam_role_policy" "instance" {
+  for_each = local.stages
+
   name   = "instance"
-  role   = aws_iam_role.instance.id
-  policy = data.aws_iam_policy_document.instance.json
+  role   = aws_iam_role.instance[each.key].id
+  policy = data.aws_iam_policy_document.instance[each.key].json
 }
 
 data "aws_iam_policy_document" "instance" {
+  for_each = local.stages
+
 [[documents .InstancePolicy]]
 }
 
 resource "aws_iam_instance_profile" "instance" {
-  name = "lotse-${local.app}-instance"
-  role = aws_iam_role.instance.name
+  for_each = local.stages
+
+  name = "lotse-${local.app}-instance-${each.key}"
+  role = aws_iam_role.instance[each.key].name
 }
 [[end]]
 # What whoever deploys may do. Attach it to your people's role; GitHub's has it already, if there is one.

@@ -116,6 +116,19 @@ data "aws_iam_policy_document" "site" {
     }
   }
 
+  # What Lotse keeps there for itself. S3 reads the name of the file as it is, however a browser has written it.
+  statement {
+    sid       = "DistributionKeepsOut"
+    effect    = "Deny"
+    actions   = ["s3:GetObject"]
+    resources = ["${aws_s3_bucket.site[each.key].arn}/.lotse/*"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["cloudfront.amazonaws.com"]
+    }
+  }
+
   # Without it, S3 says 403 of a file that is not there.
   statement {
     sid       = "DistributionKnowsWhatIsMissing"

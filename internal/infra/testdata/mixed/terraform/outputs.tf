@@ -2,31 +2,35 @@
 
 locals {
   outputs = {
-    Releases              = aws_s3_bucket.releases.id
-    Key                   = aws_kms_key.main.arn
-    Application           = aws_elastic_beanstalk_application.app.name
-    ServiceRole           = aws_iam_role.service.arn
-    InstanceProfile       = aws_iam_instance_profile.instance.name
-    Vpc                   = aws_vpc.main.id
-    InstanceSubnets       = join(",", aws_subnet.instance[*].id)
-    BalancerSubnets       = join(",", aws_subnet.balancer[*].id)
-    InstanceSecurityGroup = aws_security_group.instance.id
-    BalancerSecurityGroup = aws_security_group.balancer.id
-    Certificate           = aws_acm_certificate_validation.main.certificate_arn
-    Balancer              = aws_lb.main.arn
-    Listener              = aws_lb_listener.https.arn
-    DevDatabaseHost       = aws_db_instance.stage["dev"].address
-    DevDatabaseSecret     = aws_secretsmanager_secret.database["dev"].arn
-    DevVolumes            = aws_efs_file_system.stage["dev"].id
-    DevLogs               = aws_cloudwatch_log_group.stage["dev"].name
-    StagingDatabaseHost   = aws_db_instance.stage["staging"].address
-    StagingDatabaseSecret = aws_secretsmanager_secret.database["staging"].arn
-    StagingVolumes        = aws_efs_file_system.stage["staging"].id
-    StagingLogs           = aws_cloudwatch_log_group.stage["staging"].name
-    ProdDatabaseHost      = aws_db_instance.stage["prod"].address
-    ProdDatabaseSecret    = aws_secretsmanager_secret.database["prod"].arn
-    ProdVolumes           = aws_efs_file_system.stage["prod"].id
-    ProdLogs              = aws_cloudwatch_log_group.stage["prod"].name
+    Releases                     = aws_s3_bucket.releases.id
+    Key                          = aws_kms_key.main.arn
+    Application                  = aws_elastic_beanstalk_application.app.name
+    ServiceRole                  = aws_iam_role.service.arn
+    Vpc                          = aws_vpc.main.id
+    InstanceSubnets              = join(",", aws_subnet.instance[*].id)
+    BalancerSubnets              = join(",", aws_subnet.balancer[*].id)
+    BalancerSecurityGroup        = aws_security_group.balancer.id
+    Certificate                  = aws_acm_certificate_validation.main.certificate_arn
+    Balancer                     = aws_lb.main.arn
+    Listener                     = aws_lb_listener.https.arn
+    DevInstanceProfile           = aws_iam_instance_profile.instance["dev"].name
+    DevInstanceSecurityGroup     = aws_security_group.instance["dev"].id
+    DevDatabaseHost              = aws_db_instance.stage["dev"].address
+    DevDatabaseSecret            = aws_secretsmanager_secret.database["dev"].arn
+    DevVolumes                   = aws_efs_file_system.stage["dev"].id
+    DevLogs                      = aws_cloudwatch_log_group.stage["dev"].name
+    StagingInstanceProfile       = aws_iam_instance_profile.instance["staging"].name
+    StagingInstanceSecurityGroup = aws_security_group.instance["staging"].id
+    StagingDatabaseHost          = aws_db_instance.stage["staging"].address
+    StagingDatabaseSecret        = aws_secretsmanager_secret.database["staging"].arn
+    StagingVolumes               = aws_efs_file_system.stage["staging"].id
+    StagingLogs                  = aws_cloudwatch_log_group.stage["staging"].name
+    ProdInstanceProfile          = aws_iam_instance_profile.instance["prod"].name
+    ProdInstanceSecurityGroup    = aws_security_group.instance["prod"].id
+    ProdDatabaseHost             = aws_db_instance.stage["prod"].address
+    ProdDatabaseSecret           = aws_secretsmanager_secret.database["prod"].arn
+    ProdVolumes                  = aws_efs_file_system.stage["prod"].id
+    ProdLogs                     = aws_cloudwatch_log_group.stage["prod"].name
   }
 }
 

@@ -1,4 +1,5 @@
-# Roles and policies. No role may make or change a role, so a permissions boundary would bound nothing.
+# Roles and policies. No role may make or change a role, so a permissions boundary would bound nothing. Instances of a stage have a role of
+# their own.
 
 # What Elastic Beanstalk itself does: look at instances and say how they are. Not more; it makes no updates by itself.
 resource "aws_iam_role" "service" {
@@ -52,9 +53,12 @@ data "aws_iam_policy_document" "service" {
 }
 
 resource "aws_iam_role" "instance" {
-  name               = "lotse-${local.app}-instance"
-  description        = "Instances of ${local.app}"
+  for_each = local.stages
+
+  name               = "lotse-${local.app}-instance-${each.key}"
+  description        = "Instances of ${local.app} ${each.key}"
   assume_role_policy = data.aws_iam_policy_document.instance_trust.json
+  tags               = { "lotse:stage" = each.key }
 }
 
 data "aws_iam_policy_document" "instance_trust" {
@@ -70,12 +74,16 @@ data "aws_iam_policy_document" "instance_trust" {
 }
 
 resource "aws_iam_role_policy" "instance" {
+  for_each = local.stages
+
   name   = "instance"
-  role   = aws_iam_role.instance.id
-  policy = data.aws_iam_policy_document.instance.json
+  role   = aws_iam_role.instance[each.key].id
+  policy = data.aws_iam_policy_document.instance[each.key].json
 }
 
 data "aws_iam_policy_document" "instance" {
+  for_each = local.stages
+
   statement {
     sid = "RunCommand"
     actions = [
@@ -104,7 +112,7 @@ data "aws_iam_policy_document" "instance" {
     ]
     resources = [
       "arn:aws:elasticbeanstalk:${local.region}:${local.account}:application/whatsgonow",
-      "arn:aws:elasticbeanstalk:${local.region}:${local.account}:environment/whatsgonow/*",
+      "arn:aws:elasticbeanstalk:${local.region}:${local.account}:environment/whatsgonow/whatsgonow-${each.key}-??????????",
     ]
   }
 
@@ -125,7 +133,7 @@ data "aws_iam_policy_document" "instance" {
       "s3:GetObjectVersion",
     ]
     resources = [
-      "arn:aws:s3:::elasticbeanstalk-${local.region}-${local.account}/resources/environments/*",
+      "arn:aws:s3:::elasticbeanstalk-${local.region}-${local.account}/resources/environments/e-*",
     ]
   }
 
@@ -147,35 +155,43 @@ data "aws_iam_policy_document" "instance" {
       "logs:DescribeLogStreams",
     ]
     resources = [
-      "arn:aws:logs:${local.region}:${local.account}:log-group:/lotse/whatsgonow/*",
-      "arn:aws:logs:${local.region}:${local.account}:log-group:/aws/elasticbeanstalk/whatsgonow-*",
+      "arn:aws:logs:${local.region}:${local.account}:log-group:/lotse/whatsgonow/${each.key}",
+      "arn:aws:logs:${local.region}:${local.account}:log-group:/lotse/whatsgonow/${each.key}:*",
+      "arn:aws:logs:${local.region}:${local.account}:log-group:/aws/elasticbeanstalk/whatsgonow-${each.key}-??????????/*",
     ]
   }
 
   statement {
-    sid = "SecretsOfTheApp"
+    sid = "SecretsOfTheStage"
     actions = [
       "secretsmanager:GetSecretValue",
     ]
     resources = [
-      "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse/whatsgonow/*",
+      "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse/whatsgonow/${each.key}/*",
     ]
   }
 
   statement {
-    sid = "Key"
+    sid = "KeyOfWhatTheseServicesGive"
     actions = [
       "kms:Decrypt",
     ]
     resources = [
       aws_kms_key.main.arn,
     ]
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["s3.${local.region}.amazonaws.com", "secretsmanager.${local.region}.amazonaws.com"]
+    }
   }
 }
 
 resource "aws_iam_instance_profile" "instance" {
-  name = "lotse-${local.app}-instance"
-  role = aws_iam_role.instance.name
+  for_each = local.stages
+
+  name = "lotse-${local.app}-instance-${each.key}"
+  role = aws_iam_role.instance[each.key].name
 }
 
 # What whoever deploys may do. Attach it to your people's role; GitHub's has it already, if there is one.
@@ -240,6 +256,17 @@ data "aws_iam_policy_document" "deploy" {
   }
 
   statement {
+    sid = "People"
+    actions = [
+      "secretsmanager:CreateSecret",
+      "secretsmanager:GetSecretValue",
+    ]
+    resources = [
+      "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse-people/lotse-whatsgonow-releases-${local.account}-??????",
+    ]
+  }
+
+  statement {
     sid = "Environments"
     actions = [
       "elasticbeanstalk:CreateApplicationVersion",
@@ -281,7 +308,9 @@ data "aws_iam_policy_document" "deploy" {
     ]
     resources = [
       "arn:aws:iam::${local.account}:role/lotse-whatsgonow-service",
-      "arn:aws:iam::${local.account}:role/lotse-whatsgonow-instance",
+      "arn:aws:iam::${local.account}:role/lotse-whatsgonow-instance-dev",
+      "arn:aws:iam::${local.account}:role/lotse-whatsgonow-instance-staging",
+      "arn:aws:iam::${local.account}:role/lotse-whatsgonow-instance-prod",
     ]
     condition {
       test     = "StringEquals"
@@ -370,7 +399,6 @@ data "aws_iam_policy_document" "deploy" {
     actions = [
       "secretsmanager:DeleteSecret",
       "secretsmanager:RestoreSecret",
-      "secretsmanager:ListSecretVersionIds",
     ]
     resources = [
       "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse/whatsgonow/*",
@@ -380,6 +408,7 @@ data "aws_iam_policy_document" "deploy" {
   statement {
     sid = "SecretsList"
     actions = [
+      "secretsmanager:BatchGetSecretValue",
       "secretsmanager:ListSecrets",
     ]
     resources = [

@@ -83,5 +83,5 @@ resource "aws_efs_mount_target" "stage" {
 
   file_system_id  = aws_efs_file_system.stage[each.value[0]].id
   subnet_id       = aws_subnet.instance[each.value[1]].id
-  security_groups = [aws_security_group.volumes.id]
+  security_groups = [aws_security_group.volumes[each.value[0]].id]
 }

@@ -2,20 +2,20 @@
 
 locals {
   outputs = {
-    Releases              = aws_s3_bucket.releases.id
-    Key                   = aws_kms_key.main.arn
-    Application           = aws_elastic_beanstalk_application.app.name
-    ServiceRole           = aws_iam_role.service.arn
-    InstanceProfile       = aws_iam_instance_profile.instance.name
-    Vpc                   = aws_vpc.main.id
-    InstanceSubnets       = join(",", aws_subnet.instance[*].id)
-    BalancerSubnets       = join(",", aws_subnet.balancer[*].id)
-    InstanceSecurityGroup = aws_security_group.instance.id
-    BalancerSecurityGroup = aws_security_group.balancer.id
-    Certificate           = aws_acm_certificate_validation.main.certificate_arn
-    ProdDatabaseHost      = aws_db_instance.stage["prod"].address
-    ProdDatabaseSecret    = aws_secretsmanager_secret.database["prod"].arn
-    ProdLogs              = aws_cloudwatch_log_group.stage["prod"].name
+    Releases                  = aws_s3_bucket.releases.id
+    Key                       = aws_kms_key.main.arn
+    Application               = aws_elastic_beanstalk_application.app.name
+    ServiceRole               = aws_iam_role.service.arn
+    Vpc                       = aws_vpc.main.id
+    InstanceSubnets           = join(",", aws_subnet.instance[*].id)
+    BalancerSubnets           = join(",", aws_subnet.balancer[*].id)
+    BalancerSecurityGroup     = aws_security_group.balancer.id
+    Certificate               = aws_acm_certificate_validation.main.certificate_arn
+    ProdInstanceProfile       = aws_iam_instance_profile.instance["prod"].name
+    ProdInstanceSecurityGroup = aws_security_group.instance["prod"].id
+    ProdDatabaseHost          = aws_db_instance.stage["prod"].address
+    ProdDatabaseSecret        = aws_secretsmanager_secret.database["prod"].arn
+    ProdLogs                  = aws_cloudwatch_log_group.stage["prod"].name
   }
 }
 

@@ -1,4 +1,5 @@
-# Roles and policies. No role may make or change a role, so a permissions boundary would bound nothing.
+# Roles and policies. No role may make or change a role, so a permissions boundary would bound nothing. Instances of a stage have a role of
+# their own.
 
 # What whoever deploys may do. Attach it to your people's role; GitHub's has it already, if there is one.
 resource "aws_iam_policy" "deploy" {
@@ -58,6 +59,17 @@ data "aws_iam_policy_document" "deploy" {
     ]
     resources = [
       aws_kms_key.main.arn,
+    ]
+  }
+
+  statement {
+    sid = "People"
+    actions = [
+      "secretsmanager:CreateSecret",
+      "secretsmanager:GetSecretValue",
+    ]
+    resources = [
+      "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse-people/lotse-leaflet-releases-${local.account}-??????",
     ]
   }
 

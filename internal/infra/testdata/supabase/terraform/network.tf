@@ -92,7 +92,8 @@ resource "aws_vpc_endpoint" "s3" {
   tags              = { Name = "${local.app}-s3" }
 }
 
-# ---- Who may talk to whom: internet -> balancer -> instances -> database and volumes; nothing else.
+# ---- Who may talk to whom: internet -> balancer -> instances of a stage -> database and volumes of that stage; nothing else. No stage reaches
+# another's.
 
 resource "aws_security_group" "balancer" {
   name_prefix = "${local.app}-balancer-"
@@ -117,19 +118,23 @@ resource "aws_vpc_security_group_ingress_rule" "balancer" {
 }
 
 resource "aws_vpc_security_group_egress_rule" "balancer" {
+  for_each = local.stages
+
   security_group_id            = aws_security_group.balancer.id
-  description                  = "to the instances"
+  description                  = "to the instances of ${each.key}"
   ip_protocol                  = "tcp"
   from_port                    = 5000
   to_port                      = 5000
-  referenced_security_group_id = aws_security_group.instance.id
+  referenced_security_group_id = aws_security_group.instance[each.key].id
 }
 
 resource "aws_security_group" "instance" {
-  name_prefix = "${local.app}-instance-"
-  description = "Instances of ${local.app}: from the balancer"
+  for_each = local.stages
+
+  name_prefix = "${local.app}-${each.key}-instance-"
+  description = "Instances of ${local.app} ${each.key}: from the balancer"
   vpc_id      = aws_vpc.main.id
-  tags        = { Name = "${local.app}-instance" }
+  tags        = { Name = "${local.app}-${each.key}-instance", "lotse:stage" = each.key }
 
   lifecycle {
     create_before_destroy = true
@@ -137,7 +142,9 @@ resource "aws_security_group" "instance" {
 }
 
 resource "aws_vpc_security_group_ingress_rule" "instance" {
-  security_group_id            = aws_security_group.instance.id
+  for_each = local.stages
+
+  security_group_id            = aws_security_group.instance[each.key].id
   description                  = "the front, by TLS, from the balancer alone"
   ip_protocol                  = "tcp"
   from_port                    = 5000
@@ -147,7 +154,9 @@ resource "aws_vpc_security_group_ingress_rule" "instance" {
 
 # Whom the app calls (payment, maps, mail, Supabase) is not known here. Narrow it when you know.
 resource "aws_vpc_security_group_egress_rule" "instance" {
-  security_group_id = aws_security_group.instance.id
+  for_each = local.stages
+
+  security_group_id = aws_security_group.instance[each.key].id
   description       = "whomever the app calls, through the NAT gateway"
   ip_protocol       = "-1"
   cidr_ipv4         = "0.0.0.0/0"
