@@ -146,7 +146,7 @@ func TestHereAndOnAWS(t *testing.T) {
 	all.serve()
 	files["lotse.yaml"] = here
 	all.must(all.repository(files), "deploy")
-	local, aws := all.filesOn("dev"), c.filesOn("staging")
+	local, aws := all.filesOn("road", "dev"), c.filesOn("road", "staging")
 	delete(local, ".lotse/lotse.yaml") // the file itself is part of the release
 	delete(aws, ".lotse/lotse.yaml")
 	if len(local) < 2 || !maps.Equal(local, aws) {
@@ -154,10 +154,10 @@ func TestHereAndOnAWS(t *testing.T) {
 	}
 }
 
-// filesOn are the digests of the files that a stage serves.
-func (m *machine) filesOn(stage string) map[string]deploy.Digest {
+// filesOn are the digests of the files of the last release that went to a stage.
+func (m *machine) filesOn(app, stage string) map[string]deploy.Digest {
 	m.t.Helper()
-	rollouts, err := m.api.History(m.t.Context(), "", stage, 1)
+	rollouts, err := m.api.History(m.t.Context(), app, stage, 1)
 	if err != nil || len(rollouts) != 1 {
 		m.t.Fatal(rollouts, err)
 	}

@@ -49,9 +49,25 @@ func (c *checker) aws() {
 				"has no machine to run on: on AWS an app of static files alone is served from a bucket")
 		}
 	}
+	c.sameInstances()
 	for _, s := range c.app.Stages {
 		if s.AWS != (AWS{}) {
 			c.stageOnAWS([]string{"stages", s.Name}, s)
+		}
+	}
+}
+
+// sameInstances wants as many of one service as of another: every machine runs one copy of each.
+func (c *checker) sameInstances() {
+	first := -1
+	for i, s := range c.app.Services {
+		switch {
+		case s.Command == "":
+		case first < 0:
+			first = i
+		case s.Instances != c.app.Services[first].Instances:
+			c.report([]string{"services", s.Name, "instances"}, "give both the same number, or make them two apps",
+				"must be %d, as %s has it: on AWS every machine runs one copy of each service", c.app.Services[first].Instances, c.app.Services[first].Name)
 		}
 	}
 }

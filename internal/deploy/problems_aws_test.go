@@ -12,6 +12,7 @@ import (
 func appOnAWS() deploy.App {
 	a := soundApp()
 	a.Stages = a.Stages[1:]
+	a.Services[2].Instances = 2
 	s := &a.Stages[0]
 	s.Engine, s.URL, s.Redirects = "aws", "https://www.shop.example", []string{"https://shop.example"}
 	s.AWS = deploy.AWS{Region: "eu-central-1", Balancer: deploy.AWSShared, Database: "db.t4g.micro", Zone: "shop.example", Account: "123456789012", Repository: "shop/app"}
@@ -43,6 +44,8 @@ func TestProblemsOnAWS(t *testing.T) {
 			"stages.prod.redirects[0] has the host myshop.example, which is not in the zone shop.example", "aws.zone"},
 		{"a long name", func(a *deploy.App, _ *deploy.Stage) { a.Name = strings.Repeat("a", 26) },
 			"stages.prod is, with the app's name, 2 letters too long for AWS", "40"},
+		{"fewer workers", func(a *deploy.App, _ *deploy.Stage) { a.Services[2].Instances = 1 },
+			"services.worker.instances must be 2, as api has it: on AWS every machine runs one copy of each service", "two apps"},
 		{"files for the team alone", func(a *deploy.App, s *deploy.Stage) {
 			a.Services, a.Jobs, a.Volumes, s.Private = a.Services[:1], nil, nil, true
 		}, "stages.prod.access must be open on AWS: an app of static files alone is served by CloudFront, which asks nobody for a password", "access: open"},
