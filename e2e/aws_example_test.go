@@ -178,7 +178,7 @@ func (c *cloud) oneVolume(stage string) {
 func (m *machine) patiently(repo string) {
 	m.t.Helper()
 	id := strings.TrimSpace(m.must(repo, "deploy", "--detach"))
-	m.await("the rollout has ended", 8*time.Minute, func() bool {
+	m.await("the rollout has ended", 15*time.Minute, func() bool {
 		r, err := m.api.Rollout(m.t.Context(), id)
 		return err == nil && r.Outcome.Ended()
 	})

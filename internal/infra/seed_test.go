@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -32,7 +33,7 @@ const parcelBucket = "lotse-parcels-releases-123456789012"
 func long(t *testing.T) (app deploy.App, key string) {
 	t.Helper()
 	file := "app: parcels\nservices: { api: { command: bin/parcels, path: / } }\ndatabase: { postgres: 16 }\nstages:\n"
-	for i := range 6 {
+	for i := range 5 {
 		file += fmt.Sprintf("  s%d: { url: \"https://s%d.parcels.eu\", engine: aws }\n", i, i)
 	}
 	app = appOf(t, file)
@@ -121,7 +122,7 @@ func TestLongTemplate(t *testing.T) {
 	_, whole := mainTemplate(t, app)
 	all, _ := whole["Resources"].(map[string]any)
 	planned := report.Stacks[0]
-	if got := changeOf(t, report, "S5Database"); planned.State != notThere || len(planned.Changes) != len(all) || got != (Change{Action: "add", Resource: "S5Database", Kind: "AWS::RDS::DBInstance"}) {
+	if got := changeOf(t, report, "S4Database"); planned.State != notThere || len(planned.Changes) != len(all) || got != (Change{Action: "add", Resource: "S4Database", Kind: "AWS::RDS::DBInstance"}) {
 		t.Errorf("the plan of nothing %s, with %d changes of %d, such as %+v", planned.State, len(planned.Changes), len(all), got)
 	}
 	if s := stackOf(t, w, home, parcelStack); s != nil {
@@ -256,13 +257,17 @@ func actionOf(r *http.Request) string {
 	return form.Get("Action")
 }
 
-// Killed in and between the two steps: the next apply goes on, with the same key and the same bucket.
+// Killed in and between the two steps: the next apply goes on, with the same key and the same bucket. `make prove` (LOTSE_PROVE=1) also kills
+// where the call was not heard of; otherwise that is tried between the steps alone.
 func TestKilledBetweenTheSteps(t *testing.T) {
 	for _, at := range []struct {
 		action string
 		nth    int64
 	}{{"CreateChangeSet", 1}, {"ExecuteChangeSet", 1}, {"DescribeStackEvents", 1}, {"GetTemplate", 1}, {"PutObject", 1}, {"CreateChangeSet", 2}, {"ExecuteChangeSet", 2}, {"SetStackPolicy", 2}} {
 		for _, delivered := range []bool{false, true} {
+			if !delivered && at.action != "PutObject" && os.Getenv("LOTSE_PROVE") != "1" {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s %d, delivered %v", at.action, at.nth, delivered), func(t *testing.T) {
 				w := awsfake.Open(t, awsfake.Options{Stack: 100 * time.Microsecond})
 				c := cloudOf(w)
