@@ -53,7 +53,7 @@ func (e *Engine) claimPort(instance string) (int, error) {
 	low := min(firstEphemeral(), 32768)
 	const lowest = 10240
 	span := uint32(max(low-lowest, 1000))
-	begin := hash(e.key() + instance)
+	begin := hash(e.Registry + e.key() + instance) // another Lotse on this machine may have a stage of this name, and looks elsewhere first
 	for i := range span {
 		port := lowest + int((begin+i)%span)
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
