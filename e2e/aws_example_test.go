@@ -112,9 +112,7 @@ func (r rds) connect(c *cloud, app string) {
 // same commit is on one machine. PostgreSQL is real, and stands in for RDS; all else is the fake.
 func TestExampleOnAWS(t *testing.T) {
 	t.Parallel()
-	if !proving() {
-		t.Skip("NOT RUN: the example's whole pipeline takes minutes; LOTSE_PROVE=1 runs it")
-	}
+	provesOnly(t)
 	databases := newRDS(t)
 	c := newCloudWith(t, databases.authorities(t))
 	files := exampleFiles(t, func(file string) string {

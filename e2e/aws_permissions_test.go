@@ -57,6 +57,7 @@ func allows(s infra.Statement, p permission) bool {
 // the policy of whoever deploys: nothing is missing there, and nothing is spare.
 func TestDeployerMayDoWhatIsAsked(t *testing.T) {
 	t.Parallel()
+	provesOnly(t)
 	c := newCloud(t)
 	file := onAWSNow(c.roadFile("database: { postgres: 15 }\nsecrets: [TOKEN]\nvolumes: { kept: {} }\n"), "road")
 	file = strings.Replace(strings.ReplaceAll(file, "instances: 2", "instances: 1, volumes: { kept: kept }"), "access: open", "access: private", 1)

@@ -34,6 +34,14 @@ import (
 // proving says whether everything that takes longer is asked for.
 func proving() bool { return os.Getenv("LOTSE_PROVE") == "1" }
 
+// provesOnly leaves out what takes minutes, unless everything is asked for.
+func provesOnly(t *testing.T) {
+	t.Helper()
+	if !proving() {
+		t.Skip("NOT RUN: it takes minutes; `make prove` runs it")
+	}
+}
+
 // binaries are built once, by whichever test comes first.
 type binaries struct{ dir, lotse, app string }
 
