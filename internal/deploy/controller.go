@@ -24,7 +24,7 @@ type Controller struct {
 
 	base    context.Context // ends when the controller does
 	begun   chan struct{}   // closed when everything unfinished was taken up
-	walks   sync.WaitGroup
+	crew    crew
 	jobs    scheduler
 	mu      sync.Mutex
 	active  map[StageRef]*walk
@@ -85,7 +85,7 @@ func New(c Config) *Controller {
 func (c *Controller) Run(ctx context.Context) error {
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	c.base = base
-	defer c.walks.Wait()
+	defer c.crew.Dismiss()
 	defer cancel(errShutdown)
 	if err := c.takeUp(ctx); err != nil {
 		return err
@@ -216,9 +216,9 @@ func (c *Controller) leave(w *walk) {
 	}
 }
 
-// begin walks w in a goroutine of its own.
+// begin walks w in a goroutine of its own. At the end of Run that is too late: then the next controller takes it up.
 func (c *Controller) begin(w *walk) {
-	c.walks.Go(func() {
+	joined := c.crew.Go(func() {
 		defer w.cancel(nil)
 		err := w.run(w.ctx)
 		c.leave(w)
@@ -226,6 +226,10 @@ func (c *Controller) begin(w *walk) {
 		c.prune()
 		c.look()
 	})
+	if !joined {
+		c.leave(w)
+		close(w.finished)
+	}
 }
 
 // Abort ends a rollout; what it did is undone.

@@ -89,8 +89,7 @@ func (c *Controller) retire(ctx context.Context, r Rollout) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	way := &retirement{cancel, make(chan struct{})}
-	c.retiring[r.Stage] = way
-	c.walks.Go(func() {
+	joined := c.crew.Go(func() {
 		defer cancel()
 		err := c.stopWarm(ctx, r)
 		c.mu.Lock()
@@ -106,6 +105,11 @@ func (c *Controller) retire(ctx context.Context, r Rollout) {
 			c.look()
 		}
 	})
+	if !joined {
+		cancel()
+		return
+	}
+	c.retiring[r.Stage] = way
 }
 
 func (c *Controller) stopWarm(ctx context.Context, r Rollout) error {

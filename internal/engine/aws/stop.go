@@ -2,7 +2,6 @@ package aws
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
@@ -27,10 +26,6 @@ func (e *Engine) stop(ctx context.Context, fence deploy.Fence, rollout string, d
 	if err != nil {
 		return err
 	}
-	s, _, err := e.readState(ctx)
-	if err != nil || v == nil && !slices.Contains(s.Up, rollout) {
-		return err
-	}
 	if v != nil && v.ready() {
 		if err := e.withdraw(ctx, fence, rollout); err != nil {
 			return err
@@ -42,7 +37,7 @@ func (e *Engine) stop(ctx context.Context, fence deploy.Fence, rollout string, d
 			return err
 		}
 	}
-	return e.remove(ctx, fence, rollout, false)
+	return e.remove(ctx, fence, rollout, false) // also without an environment: whoever died before it was created has left a version
 }
 
 // withdraw gives the traffic of a rollout to whoever had it before.
