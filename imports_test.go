@@ -19,7 +19,7 @@ const module = "github.com/lotse-eu/lotse/"
 // floors is the house, from the ground up. A room may import rooms of lower floors and nothing else of ours; rooms on one
 // floor do not see each other.
 var floors = [][]string{
-	{"internal/secret"},
+	{"internal/secret", "internal/latency"},
 	{"internal/privacy", "internal/supabase", "internal/proxy", "internal/process", "internal/postgres", "internal/depot", "internal/bucket", "internal/load"},
 	{"internal/deploy"},
 	{"internal/api", "internal/config", "internal/pipeline", "internal/vault", "internal/ledger", "internal/migrate", "internal/front", "internal/notify", "internal/share", "internal/survey", "internal/infra",

@@ -113,6 +113,9 @@ type Facts struct {
 	Switch  time.Duration `json:"switch"`  // how long after a Shift the old release may still be given requests
 	Shares  bool          `json:"shares"`  // shares between 0 and 100 can be given
 	Sticky  bool          `json:"sticky"`  // a client stays with one release during a share
+
+	Sampling time.Duration `json:"sampling,omitempty"` // the shortest span that Samples tells apart; 0: the engine is no Sampler
+	Lag      time.Duration `json:"lag,omitempty"`      // how long after a request Samples has it
 }
 
 // Order is all that an engine is told about a release that it starts.

@@ -205,7 +205,7 @@ func TestStatsCount(t *testing.T) {
 	mustBe(t, "5xx", s.Status5x, uint64(1))
 	mustBe(t, "in flight", s.InFlight, int64(0))
 	n := uint64(0)
-	for _, c := range s.Latency.Counts {
+	for _, c := range s.Latency {
 		n += c
 	}
 	mustBe(t, "latencies", n, uint64(5))

@@ -2,11 +2,12 @@ package proxy
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/lotse-eu/lotse/internal/latency"
 )
 
 // Stats is what a Server counted since it started.
@@ -21,61 +22,21 @@ type Stats struct {
 
 // ServiceStats counts one service of one release. Releases that are gone stay until 16 newer ones of the site have come.
 type ServiceStats struct {
-	Site     string    `json:"site"`
-	Release  string    `json:"release"`
-	Label    string    `json:"label"`
-	Service  string    `json:"service"`
-	Requests uint64    `json:"requests"` // ended, with any status
-	Status4x uint64    `json:"status4xx"`
-	Status5x uint64    `json:"status5xx"`
-	Aborted  uint64    `json:"aborted"` // broken off after the answer had begun, by the instance or by a cut
-	InFlight int64     `json:"inFlight"`
-	BytesIn  uint64    `json:"bytesIn"`
-	BytesOut uint64    `json:"bytesOut"`
-	Latency  Histogram `json:"latency"` // until the end of the answer; without websockets and event streams
+	Site     string            `json:"site"`
+	Release  string            `json:"release"`
+	Label    string            `json:"label"`
+	Service  string            `json:"service"`
+	Requests uint64            `json:"requests"` // ended, with any status
+	Status4x uint64            `json:"status4xx"`
+	Status5x uint64            `json:"status5xx"`
+	Aborted  uint64            `json:"aborted"` // broken off after the answer had begun, by the instance or by a cut
+	InFlight int64             `json:"inFlight"`
+	BytesIn  uint64            `json:"bytesIn"`
+	BytesOut uint64            `json:"bytesOut"`
+	Latency  latency.Histogram `json:"latency"` // until the end of the answer; without websockets and event streams
 }
 
-const (
-	buckets      = 41 // the last bound but one is 95 s
-	firstBound   = 100 * time.Microsecond
-	keptReleases = 16
-)
-
-// Histogram counts durations: bucket i holds those up to Bound(i) and above Bound(i-1), the last bucket the rest.
-// Histograms of one program can be added bucket by bucket.
-type Histogram struct {
-	Counts []uint64 `json:"counts"`
-}
-
-// Bound returns the upper bound of bucket i: 100 µs · √2^i.
-func (Histogram) Bound(i int) time.Duration {
-	return time.Duration(float64(firstBound) * math.Pow(2, float64(i)/2))
-}
-
-// Quantile returns the upper bound of the bucket that holds the q-th part (0 < q ≤ 1), 0 when nothing was counted.
-func (h Histogram) Quantile(q float64) time.Duration {
-	var total, seen uint64
-	for _, n := range h.Counts {
-		total += n
-	}
-	if total == 0 {
-		return 0
-	}
-	rank := uint64(math.Ceil(q * float64(total)))
-	for i, n := range h.Counts {
-		if seen += n; seen >= rank {
-			return h.Bound(i)
-		}
-	}
-	return h.Bound(len(h.Counts) - 1)
-}
-
-func bucketOf(d time.Duration) int {
-	if d <= firstBound {
-		return 0
-	}
-	return min(int(math.Ceil(2*math.Log2(float64(d)/float64(firstBound)))), buckets-1)
-}
+const keptReleases = 16
 
 // count is one service's counters. Requests add to it without a lock.
 type count struct {
@@ -83,7 +44,7 @@ type count struct {
 	requests, status4x, status5x, aborted atomic.Uint64
 	bytesIn, bytesOut                     atomic.Uint64
 	inFlight                              atomic.Int64
-	latency                               [buckets]atomic.Uint64
+	latency                               [latency.Buckets]atomic.Uint64
 }
 
 func (c *count) add(x *exchange, took time.Duration) {
@@ -100,16 +61,16 @@ func (c *count) add(x *exchange, took time.Duration) {
 	c.bytesIn.Add(uint64(x.body.n.Load()))
 	c.bytesOut.Add(uint64(x.out))
 	if !x.stream {
-		c.latency[bucketOf(took)].Add(1)
+		c.latency[latency.Bucket(took)].Add(1)
 	}
 }
 
 func (c *count) read() ServiceStats {
 	s := ServiceStats{Site: c.site, Release: c.release, Label: c.label, Service: c.service, Requests: c.requests.Load(),
 		Status4x: c.status4x.Load(), Status5x: c.status5x.Load(), Aborted: c.aborted.Load(), InFlight: c.inFlight.Load(),
-		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), Latency: Histogram{make([]uint64, buckets)}}
+		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), Latency: make(latency.Histogram, latency.Buckets)}
 	for i := range c.latency {
-		s.Latency.Counts[i] = c.latency[i].Load()
+		s.Latency[i] = c.latency[i].Load()
 	}
 	return s
 }

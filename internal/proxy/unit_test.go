@@ -192,21 +192,6 @@ func FuzzEvents(f *testing.F) {
 	})
 }
 
-func TestHistogram(t *testing.T) {
-	var h Histogram
-	mustBe(t, "quantile of nothing", h.Quantile(0.5), time.Duration(0))
-	h.Counts = make([]uint64, buckets)
-	for _, d := range []time.Duration{0, time.Millisecond, time.Millisecond, time.Second, time.Hour} {
-		b := bucketOf(d)
-		h.Counts[b]++
-		if d > h.Bound(b) && b < buckets-1 || b > 0 && d <= h.Bound(b-1) {
-			t.Errorf("%v is in the bucket up to %v", d, h.Bound(b))
-		}
-	}
-	mustBe(t, "median", h.Quantile(0.5), h.Bound(bucketOf(time.Millisecond)))
-	mustBe(t, "maximum", h.Quantile(1), h.Bound(buckets-1))
-}
-
 func TestShares(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		first := rapid.IntRange(0, 100).Draw(t, "share")
