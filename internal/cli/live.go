@@ -131,7 +131,7 @@ func (s signSet) of(r row) string {
 		return good.Render(s.done)
 	case cached:
 		return good.Render(s.cached)
-	case missed:
+	case missed, stuck:
 		return bad.Render(s.missed)
 	case undone:
 		return loud.Render(s.undone)
@@ -168,7 +168,7 @@ func told(r row) string {
 		lasted = took(r.took)
 	}
 	said := fmt.Sprintf(" %12s", lasted)
-	if r.stand == missed || r.stand == cached || r.stand == skipped || r.stand == undone {
+	if r.stand == missed || r.stand == cached || r.stand == skipped || r.stand == undone || r.stand == stuck {
 		said += "  " + string(r.stand)
 	}
 	if r.note != "" && r.stand != undone {

@@ -62,6 +62,7 @@ const (
 	missed  stand = "missed"
 	skipped stand = "skipped"
 	undone  stand = "undone"
+	stuck   stand = "not undone yet"
 )
 
 // row is a step of the rollout, or below it one of the pipeline.
@@ -111,6 +112,8 @@ func (p *progress) step(name string, now time.Time) row {
 	s, turned := p.rollout.Steps[i], p.rollout.Turned
 	r.took, r.note = s.Took, evidence(s.Evidence)
 	switch {
+	case s.Stuck != "":
+		r.stand, r.note = stuck, "trying again: "+cleanLine(s.Stuck)
 	case turned != nil && turned.Step == name && !s.Ended:
 		r.stand = missed
 		if s.Undone {

@@ -75,6 +75,10 @@ whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d
 ✓ build         1.0 s
 ↩ start         2.0 s  undone
 ✗ health               missed`},
+		"going back is stuck": {heard(isAt(deploy.Rollout{Outcome: deploy.GoingBack, Steps: []deploy.Step{{Name: "shift", Began: noon, Stuck: "the platform is away"}},
+			Turned: &deploy.Turned{Step: "shift", Why: "no"}})), `
+whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d
+✗ shift          not undone yet  trying again: the pl…`},
 		"taken up after a crash": {heard(isAt(deploy.Rollout{Outcome: deploy.Settled, Steps: []deploy.Step{{Name: "build", Ended: true, Took: time.Second},
 			{Name: "start", Began: noon}, {Name: "start", Ended: true, Took: 2 * time.Second, Evidence: []deploy.Evidence{{Probe: "a", Figure: "b"}}}}})), `
 whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d

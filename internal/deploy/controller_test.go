@@ -384,6 +384,32 @@ func TestLostLease(t *testing.T) {
 	})
 }
 
+// An undo that fails is told, with the reason, and tried until it is done, however long that takes.
+func TestStuckUndoIsTold(t *testing.T) {
+	inSite(t, func(t *testing.T, s *site) {
+		one := s.deploy("one")
+		s.world.Fail(memory.Shift, memory.Fault{Err: errors.Join(deploy.ErrUnavailable, errors.New("the platform is away")), Done: true})
+		two, err := s.Deploy(t.Context(), deploy.Request{Dir: "/app", Rev: "two"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Hour)
+		r, err := s.Rollout(t.Context(), two)
+		if err != nil || r.Outcome != deploy.GoingBack || !strings.Contains(r.Steps[len(r.Steps)-1].Stuck, "the platform is away") {
+			t.Errorf("after an hour: %+v, %v", r, err)
+		}
+		events, err := s.ledger.Events(t.Context(), deploy.EventQuery{Kinds: []string{deploy.KindStuck}})
+		if err != nil || len(events) != 1 {
+			t.Errorf("the same reason is in the ledger %d times, %v", len(events), err)
+		}
+		s.world.Heal()
+		r = s.ended(two)
+		if step := r.Steps[len(r.Steps)-1]; r.Outcome != deploy.Reverted || !step.Undone || step.Stuck != "" || s.running()[one.ID] != 100 {
+			t.Errorf("in the end: %+v, %v", r, s.running())
+		}
+	})
+}
+
 func TestJobsRunOnSchedule(t *testing.T) {
 	inSite(t, func(t *testing.T, s *site) {
 		s.builder.app.Jobs = []deploy.Job{{Name: "expire", Command: "bin/api expire", Schedule: "*/15 * * * *", Timeout: time.Minute}}

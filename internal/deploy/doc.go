@@ -32,6 +32,8 @@
 //	requested -> step.begun -> step.ended -> … -> settled
 //	                  |
 //	                  +-> turned -> step.undone -> … -> reverted
+//	                         |          ^
+//	                         +-> step.stuck   an undo failed, and is tried again
 //
 // A rollout that is neither settled, reverted nor unchanged when a controller starts is taken up: forward, or back when it
 // had turned. Killing the controller is not a miss.

@@ -16,6 +16,7 @@ const (
 	KindBefore    = "before" // who has the traffic at the time of the shift
 	KindTurned    = "turned"
 	KindUndone    = "step.undone"
+	KindStuck     = "step.stuck" // undoing it failed, and is tried again
 	KindSettled   = "settled"
 	KindReverted  = "reverted"
 	KindUnchanged = "unchanged"
@@ -76,6 +77,7 @@ type Step struct {
 	Took     time.Duration `json:"took,omitempty"` // 0 while it goes on
 	Ended    bool          `json:"ended"`
 	Undone   bool          `json:"undone,omitempty"`
+	Stuck    string        `json:"stuck,omitempty"` // why it is not undone yet
 	Evidence []Evidence    `json:"evidence,omitempty"`
 }
 
@@ -122,6 +124,7 @@ type stepData struct {
 	Step     string        `json:"step"`
 	Took     time.Duration `json:"took,omitempty"`
 	Evidence []Evidence    `json:"evidence,omitempty"`
+	Why      string        `json:"why,omitempty"` // of a step that is stuck
 }
 
 type releaseData struct {
@@ -149,7 +152,7 @@ func (r *Rollout) fold(e Event) error {
 		r.foldPipeline(d)
 	case KindRelease:
 		r.Release = e.Release
-	case KindBegun, KindEnded, KindUndone:
+	case KindBegun, KindEnded, KindUndone, KindStuck:
 		var d stepData
 		err = json.Unmarshal(e.Data, &d)
 		r.foldStep(e, d)
@@ -196,9 +199,12 @@ func (r *Rollout) foldStep(e Event, d stepData) {
 		if s.Name != d.Step {
 			continue
 		}
-		if e.Kind == KindUndone {
-			s.Undone = true
-		} else {
+		switch e.Kind {
+		case KindUndone:
+			s.Undone, s.Stuck = true, ""
+		case KindStuck:
+			s.Stuck = d.Why
+		default:
 			s.Ended, s.Took, s.Evidence = true, d.Took, d.Evidence
 		}
 		return

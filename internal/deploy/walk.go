@@ -39,6 +39,8 @@ type walk struct {
 	current string // name of the step that is being done
 }
 
+const mostPause = 30 * time.Second // between two tries to undo a step
+
 var (
 	errOvertaken = errors.New("a newer rollout has come")
 	errUnchanged = errors.New("the stage runs this release already")
@@ -134,23 +136,29 @@ func (w *walk) goBack(ctx context.Context, why error) error {
 	return why
 }
 
-// undo tries again while it makes sense: a stage that is half changed is worse than a wait.
+// undo tries again until it is done: a stage that is half changed is worse than a wait. Why it is not done yet stands in the ledger, so
+// that whoever follows the rollout can help.
 func (w *walk) undo(ctx context.Context, s step) error {
-	err := s.undo(ctx, w)
-	for pause := time.Second; err != nil && pause <= 16*time.Second; pause *= 2 {
+	told := ""
+	for pause := time.Second; ; pause = min(2*pause, mostPause) {
+		err := s.undo(ctx, w)
+		if err == nil {
+			return w.write(ctx, Event{Kind: KindUndone, Data: data(stepData{Step: s.name})})
+		}
 		if errors.Is(err, ErrFenced) || ctx.Err() != nil {
 			return err
 		}
 		w.c.Log.Warn("undoing failed, trying again", "rollout", w.ID, "step", s.name, "pause", pause, "error", err)
+		if why := err.Error(); why != told {
+			told = why
+			if err := w.write(ctx, Event{Kind: KindStuck, Data: data(stepData{Step: s.name, Why: why})}); err != nil {
+				return err
+			}
+		}
 		if err := sleep(ctx, pause); err != nil {
 			return err
 		}
-		err = s.undo(ctx, w)
 	}
-	if err != nil {
-		return err
-	}
-	return w.write(ctx, Event{Kind: KindUndone, Data: data(stepData{Step: s.name})})
 }
 
 // end writes the last event of a rollout that did not settle, and frees the stage.
