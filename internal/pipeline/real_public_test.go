@@ -85,11 +85,11 @@ func TestPublicValuesOfRealVite(t *testing.T) {
 			t.Skipf("NOT RUN: %s is not installed; that public values of a real Vite are filled in is not proven", tool)
 		}
 	}
-	versions := []string{"8.3.8"}
-	if proving := os.Getenv("LOTSE_PROVE") == "1"; proving {
+	versions, proving := []string{"8.3.8"}, os.Getenv("LOTSE_PROVE") != ""
+	if proving {
 		versions = append(versions, "7.3.8")
 	} else {
-		t.Log("NOT RUN without LOTSE_PROVE=1: Vite 7")
+		t.Log("NOT RUN without LOTSE_PROVE: Vite 7, React, values that are compared")
 	}
 	for _, vite := range versions {
 		t.Run("vite "+vite, func(t *testing.T) {
@@ -98,10 +98,15 @@ func TestPublicValuesOfRealVite(t *testing.T) {
 			maps.Copy(files, viteFiles)
 			b.repo.commit(files)
 			b.filledByVite("filled")
-			b.comparedByVite()
-			if vite[0] == '8' { // one will do
+			if proving {
+				b.comparedByVite()
+			}
+			if vite[0] != '8' { // one will do
+				return
+			}
+			b.foldedByVite()
+			if proving {
 				b.filledByVite("react")
-				b.foldedByVite()
 			}
 		})
 	}
