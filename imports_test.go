@@ -22,7 +22,7 @@ var floors = [][]string{
 	{"internal/secret", "internal/latency"},
 	{"internal/privacy", "internal/supabase", "internal/proxy", "internal/process", "internal/postgres", "internal/depot", "internal/bucket", "internal/load"},
 	{"internal/deploy"},
-	{"internal/api", "internal/config", "internal/pipeline", "internal/vault", "internal/ledger", "internal/migrate", "internal/front", "internal/notify", "internal/share", "internal/survey", "internal/infra",
+	{"internal/api", "internal/config", "internal/pipeline", "internal/vault", "internal/ledger", "internal/migrate", "internal/front", "internal/notify", "internal/pageload", "internal/share", "internal/survey", "internal/infra", "internal/watch",
 		"internal/engine/aws", "internal/engine/local", "internal/engine/memory", "internal/engine/enginetest"},
 	{"internal/cli", "internal/demo"},
 	{"cmd/lotse"},

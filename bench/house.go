@@ -26,7 +26,9 @@ type house struct {
 	dir, state string
 	bin, app   string // lotse, and the app of internal/load
 	https      string // port
+	http       string
 	controller *process
+	releases   int // how many were made that none before is like
 }
 
 // openHouse builds and starts. What it returns is to be closed also after an error.
@@ -60,8 +62,13 @@ func (h *house) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.https = httpsPort
-	if h.controller, err = start(h.bin, "serve", "--state", h.state, "--https", h.https, "--http", httpPort); err != nil {
+	h.https, h.http = httpsPort, httpPort
+	return h.run(ctx)
+}
+
+// run starts a controller, on the ports of before.
+func (h *house) run(ctx context.Context) (err error) {
+	if h.controller, err = start(h.bin, "serve", "--state", h.state, "--https", h.https, "--http", h.http); err != nil {
 		return err
 	}
 	if err := until(ctx, func() error { _, err := h.lotse(ctx, h.dir, "status"); return err }); err != nil {
@@ -109,6 +116,11 @@ func (h *house) deploy(ctx context.Context, dir string) (deploy.Rollout, error) 
 	if err != nil {
 		return deploy.Rollout{}, err
 	}
+	return h.rollout(ctx, dir, id)
+}
+
+// rollout waits for its end.
+func (h *house) rollout(ctx context.Context, dir, id string) (deploy.Rollout, error) {
 	if _, err := h.lotse(ctx, dir, "follow", id); err != nil {
 		return deploy.Rollout{}, err
 	}

@@ -36,6 +36,7 @@ func benches() []bench {
 		{"deploy", "Lotse's own time in a deploy", benchDeploy},
 		{"unchanged", "the pipeline when nothing has changed", benchUnchanged},
 		{"pipeline", "the pipeline beside the same commands by hand", benchPipeline},
+		{"back", "the shift, going back to a warm and to a cold release, going on after the controller was killed", benchBack},
 		{"shifts", "20 shifts under load of every kind", benchShifts},
 		{"static", "a static site to S3 beside aws s3 sync, on a server in memory", benchStatic},
 		{"memory", "what the processes take at rest", benchMemory},

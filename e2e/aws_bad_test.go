@@ -71,7 +71,7 @@ func (c *cloud) refused(bad badAWS) {
 	repo := c.repository(map[string]string{"lotse.yaml": file, "release.txt": "0\n"})
 	if bad.stack {
 		c.world.Zone(bad.name + ".example")
-		c.must(repo, "infra", "apply")
+		c.must(repo, "infra", "apply", "--yes")
 	}
 	if bad.world != nil {
 		bad.world(c.world)

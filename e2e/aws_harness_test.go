@@ -188,7 +188,7 @@ func (c *cloud) begin(app string, files map[string]string) string {
 	c.t.Helper()
 	c.world.Zone(app + ".example")
 	repo := c.repository(files)
-	c.must(repo, "infra", "apply")
+	c.must(repo, "infra", "apply", "--yes")
 	c.serve()
 	return repo
 }

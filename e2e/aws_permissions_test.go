@@ -64,7 +64,7 @@ func TestDeployerMayDoWhatIsAsked(t *testing.T) {
 	c.env = append(c.env, "LOTSE_SHARED=lotse-road-releases-"+c.world.Account())
 	c.world.Zone("road.example")
 	repo := c.repository(map[string]string{"lotse.yaml": file, "release.txt": "0\n", ".gitignore": "bin/\n"})
-	c.must(repo, "infra", "apply")
+	c.must(repo, "infra", "apply", "--yes")
 	infraCalls := c.asks()
 	c.world.ForgetCalls()
 	c.serve()

@@ -178,8 +178,8 @@ func (m *machine) serve() {
 	argv := append(slices.Clone(m.under), m.bin.lotse, "serve", "--state", m.state, "--https", strconv.Itoa(m.https), "--http", strconv.Itoa(m.http))
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), m.env...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a Ctrl-C is for the test, which then cleans up
+	cmd.Env = append(append(os.Environ(), "LOTSE_CHROMIUM=none"), m.env...) // a browser at every deploy is no part of what most tests time
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}                    // a Ctrl-C is for the test, which then cleans up
 	if err := cmd.Start(); err != nil {
 		m.t.Fatal(err)
 	}

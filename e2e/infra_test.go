@@ -30,6 +30,7 @@ type account struct {
 	bin   binaries
 	world *awsfake.World
 	dir   string
+	env   []string // besides what every command gets, which it counts more than
 }
 
 func newAccount(t *testing.T) *account {
@@ -56,6 +57,7 @@ func (a *account) lotse(args ...string) result {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = a.dir, &out, &errs
 	cmd.Env = []string{"HOME=" + a.dir, "PATH=" + os.Getenv("PATH"), "AWS_ENDPOINT_URL=" + a.world.Endpoint(), "AWS_ACCESS_KEY_ID=fake", "AWS_SECRET_ACCESS_KEY=fake",
 		"AWS_EC2_METADATA_DISABLED=true"}
+	cmd.Env = append(cmd.Env, a.env...)
 	err := cmd.Run()
 	if cmd.ProcessState == nil {
 		a.t.Fatal(err)
@@ -84,7 +86,7 @@ func TestInfrastructure(t *testing.T) {
 	a := newAccount(t)
 	a.write(onAWS)
 	a.says(a.lotse("infra", "plan"), 0, `^stack lotse-parcels in eu-central-1, account 123456789012: is not there yet$`, `^  add +ProdDatabase +AWS::RDS::DBInstance`, `^where it is:$`, `^about \d+ to \d+ USD`)
-	a.says(a.lotse("infra", "apply"), 0, `^ProdDatabase \(AWS::RDS::DBInstance\) is made$`, `^stack lotse-parcels in eu-central-1 is as it is written down$`)
+	a.says(a.lotse("infra", "apply", "--yes"), 0, `^ProdDatabase \(AWS::RDS::DBInstance\) is made$`, `^stack lotse-parcels in eu-central-1 is as it is written down$`)
 	r := a.lotse("infra", "plan")
 	a.says(r, 0, `account 123456789012: is as it is written down$`)
 	if strings.Contains(r.out, "changed by hand") {
@@ -96,16 +98,17 @@ func TestInfrastructure(t *testing.T) {
 
 	before := a.world.Physical(region, stack, "ProdDatabase")
 	a.write(strings.Replace(onAWS, "https://www.parcels.eu, engine: aws", "https://www.parcels.eu, engine: aws, database: { url: PROD_URL }", 1))
-	a.says(a.lotse("infra", "plan"), 0, `^  remove +ProdDatabase +AWS::RDS::DBInstance .*its data is lost: refused without --replace ProdDatabase$`)
-	a.says(a.lotse("infra", "apply"), 1, `ProdDatabase \(AWS::RDS::DBInstance\) would be removed`, `--replace ProdDatabase`)
+	a.says(a.lotse("infra", "plan"), 0, `^  remove +ProdDatabase +AWS::RDS::DBInstance .*its data is lost to the app; refused without --replace ProdDatabase$`)
+	a.says(a.lotse("infra", "apply", "--yes"), 1, `ProdDatabase \(AWS::RDS::DBInstance\) would be removed`, `--replace ProdDatabase`)
 	if before == "" || a.world.Physical(region, stack, "ProdDatabase") != before {
 		t.Fatal("the database was touched")
 	}
-	a.says(a.lotse("infra", "apply", "--replace", "ProdDatabase", "--replace", "ProdDatabaseSecret"), 0, `^stack lotse-parcels in eu-central-1 is as it is written down$`)
+	a.says(a.lotse("infra", "apply", "--yes", "--replace", "ProdDatabase", "--replace", "ProdDatabaseSecret"), 0, `^stack lotse-parcels in eu-central-1 is as it is written down$`)
 	if a.world.Physical(region, stack, "ProdDatabase") != "" {
 		t.Error("the database is still in the stack")
 	}
 	a.says(a.lotse("infra", "plan", "--json"), 0, `"state": "is as it is written down"`, `"drift": \[\]`)
+	a.says(a.lotse("infra", "destroy", "--yes-destroy", "parcels"), 0, `^DevDatabase \(lotse-parcels-.*\) is kept, outside of the stack, and costs on$`, `^stack lotse-parcels is deleted$`)
 }
 
 func TestInfrastructureBadInput(t *testing.T) {
@@ -113,10 +116,18 @@ func TestInfrastructureBadInput(t *testing.T) {
 	a := newAccount(t)
 	a.says(a.lotse("infra", "plan"), 5, `there is no lotse.yaml`)
 	a.write("app: shop\nservices: { web: { command: bin/web, path: / } }\nstages: { dev: { url: https://dev.shop.localhost } }\n")
-	a.says(a.lotse("infra", "apply"), 2, `no stage of shop has the engine aws`)
+	a.says(a.lotse("infra", "apply", "--yes"), 2, `no stage of shop has the engine aws`)
 	a.write(onAWS + "aws: { account: \"999999999999\" }\n")
 	a.says(a.lotse("infra", "plan"), 2, `the credentials are of account 123456789012, and aws.account of lotse.yaml says 999999999999`, `AWS_PROFILE`)
 	a.write(onAWS)
 	a.world.Deny("cloudformation", "CreateChangeSet")
 	a.says(a.lotse("infra", "plan"), 1, `user/lotse may not cloudformation:CreateChangeSet`, `"Action": "cloudformation:CreateChangeSet"`)
+	a.says(a.lotse("infra", "apply"), 2, `nobody is there to say yes; nothing was changed`, `--yes`)
+	a.says(a.lotse("infra", "destroy", "--yes-destroy", "shop"), 2, `the app of lotse.yaml is parcels, and not shop`)
+	a.env = []string{"AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY="}
+	r := a.lotse("infra", "plan")
+	a.says(r, 1, `there are no credentials for AWS`, `aws sso login`) // as `deploy` and `secrets` say it
+	if strings.Contains(r.err, "SDK") || strings.Contains(r.err, "WARN") {
+		t.Errorf("the library speaks for itself: %s", r.err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/cli"
 	"github.com/lotse-eu/lotse/internal/deploy"
 	"github.com/lotse-eu/lotse/internal/depot"
+	"github.com/lotse-eu/lotse/internal/pageload"
 	"github.com/lotse-eu/lotse/internal/postgres"
 	"github.com/lotse-eu/lotse/internal/process"
 )
@@ -26,6 +27,7 @@ func doctor(ctx context.Context, state string) []cli.Finding {
 		space(p),
 		listening(p),
 		database(),
+		browser(ctx),
 	}
 	for _, a := range process.Abilities() {
 		f := cli.Finding{Name: a.Name, State: cli.FindingGood, Says: a.Detail}
@@ -98,6 +100,16 @@ func listening(p place) cli.Finding {
 	case at == kept:
 		f.Says = fmt.Sprintf("%d (HTTPS) and %d (HTTP), as before", at.HTTPS, at.HTTP)
 	}
+	return f
+}
+
+func browser(ctx context.Context) cli.Finding {
+	program, err := pageload.Find(os.Getenv("LOTSE_CHROMIUM"))
+	if err != nil {
+		return cli.Finding{Name: "Chromium", State: cli.FindingPoor, Says: "it is not here", Hint: "needed only to measure how soon pages are there: apt-get install -y chromium"}
+	}
+	f := tool(ctx, program, cli.FindingPoor, program+" --version", "name another with LOTSE_CHROMIUM")
+	f.Name = "Chromium"
 	return f
 }
 

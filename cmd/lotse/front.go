@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
+	"github.com/lotse-eu/lotse/internal/engine/aws"
 	"github.com/lotse-eu/lotse/internal/front"
 	"github.com/lotse-eu/lotse/internal/migrate"
 	"github.com/lotse-eu/lotse/internal/secret"
@@ -54,7 +55,11 @@ func frontVerb(ctx context.Context, args, env []string, out, errs io.Writer) (co
 	}
 	log := slog.New(slog.NewJSONHandler(errs, nil))
 	if len(args) == 0 {
-		err := front.Run(ctx, front.Config{Dir: dir, Env: env, Out: out, Log: log})
+		cloudWatch := &aws.LogWriter{Config: awsConfig}
+		tell := func(ctx context.Context, to front.Log, at time.Time, lines []string) error {
+			return cloudWatch.Write(ctx, to.Region, to.Group, to.Stream, at, lines)
+		}
+		err := front.Run(ctx, front.Config{Dir: dir, Env: env, Out: out, Log: log, Tell: tell})
 		return codeOf(err), err
 	}
 	verb, args := args[0], args[1:]

@@ -48,6 +48,16 @@ func infrastructure() *cli.Infra {
 			report, err := cloud.Apply(ctx, app, replace, say)
 			return planned(app, report), err
 		},
+		Destroy: func(ctx context.Context, dir, name string, say func(string)) error {
+			app, err := appIn(dir)
+			if err != nil {
+				return err
+			}
+			if app.Name != name {
+				return deploy.Hint(fmt.Errorf("%w: the app of lotse.yaml is %s, and not %s", deploy.ErrBadInput, app.Name, name), "go to the folder of the app that you mean")
+			}
+			return cloud.Destroy(ctx, app, say)
+		},
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	_ "time/tzdata" // lotse.yaml names time zones, also on machines that have none
 
 	"github.com/lotse-eu/lotse/internal/cli"
 	"github.com/lotse-eu/lotse/internal/config"
@@ -49,6 +50,7 @@ func parts() cli.Parts {
 		Down: func(ctx context.Context, state string) error {
 			return down(ctx, place(state), slog.New(slog.DiscardHandler))
 		},
+		Upgrade:      upgrade,
 		Install:      install,
 		Uninstall:    uninstall,
 		Unit:         printUnit,

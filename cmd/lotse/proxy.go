@@ -133,7 +133,7 @@ func startProxy(ctx context.Context, p place, k *process.Keepers, at ports) (*pr
 	}
 	spec := process.Spec{
 		Name:     "lotse-proxy",
-		Command:  []string{exe, "proxy", "--state", string(p)},
+		Command:  p.proxyCommand(exe),
 		Dir:      string(p),
 		Env:      []string{"PATH=" + os.Getenv("PATH")},
 		Listen:   at.listens(),
@@ -199,14 +199,32 @@ func runProxy(ctx context.Context, p place, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	server, err := proxy.New(proxy.Config{StateDir: p.at("proxy", "table"), Listeners: listeners, Control: p.control(),
-		Authority: authority, Log: log, AccessLog: access, Pseudonym: names.Of})
+	before, err := proxy.Succeed(ctx, p.control())
 	if err != nil {
 		return err
 	}
+	defer before.Close()
+	inPlace := make(chan struct{})
+	server, err := proxy.New(proxy.Config{StateDir: p.at("proxy", "table"), Listeners: listeners, Control: p.control(),
+		Authority: authority, Log: log, AccessLog: access, Pseudonym: names.Of, Predecessor: before, Ready: func() { close(inPlace) }})
+	if err != nil {
+		return err
+	}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	group, running := errgroup.WithContext(ctx)
-	group.Go(func() error { return server.Run(running) })
-	group.Go(func() error { return process.ShareListeners(running, p.handover(), files) })
+	group.Go(func() error {
+		defer end() // also when a successor has taken over
+		return server.Run(running)
+	})
+	group.Go(func() error {
+		select {
+		case <-inPlace:
+			return process.ShareListeners(running, p.handover(), files)
+		case <-running.Done():
+			return nil
+		}
+	})
 	return group.Wait()
 }
 

@@ -29,6 +29,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/proxy"
 	"github.com/lotse-eu/lotse/internal/supabase"
 	"github.com/lotse-eu/lotse/internal/vault"
+	"github.com/lotse-eu/lotse/internal/watch"
 )
 
 // buildUser is who the steps of a pipeline run as where Lotse runs as root: a number of systemd's range for users without an
@@ -61,15 +62,7 @@ func serve(ctx context.Context, p place, asked ports, bucket string, log *slog.L
 	if err != nil {
 		return err
 	}
-	store, err := depot.Open(p.at("depot"))
-	if err != nil {
-		return err
-	}
-	works, err := openPipeline(p, store, log)
-	if err != nil {
-		return err
-	}
-	builder, err := shared.builder(works, store)
+	store, builder, err := openBuilder(p, shared, log)
 	if err != nil {
 		return err
 	}
@@ -93,12 +86,16 @@ func serve(ctx context.Context, p place, asked ports, bucket string, log *slog.L
 	if err != nil {
 		return err
 	}
+	browser, err := openBrowser(p)
+	if err != nil {
+		return err
+	}
 	settings = settings.With(vault.SecretsManager{Config: awsConfig})
 
 	group, ctx := errgroup.WithContext(ctx)
 	engines := &engines{port: at.HTTPS, ctx: ctx, group: group, place: p, builder: builder, depot: store, proxy: traffic, keepers: keepers, log: log}
 	controller := deploy.New(deploy.Config{Ledger: history, Places: shared.places(book), Builder: builder, Sources: shared.sources(sources), Migrate: migrate.New(migrate.Config{Log: log}), Read: config.Read, Settings: settings.Of,
-		Engine: engines.open, Whereabouts: whereabouts(supabase.Client{}), Address: at.address, Owner: owner(), Log: log})
+		Engine: engines.open, Judge: watch.New, Whereabouts: whereabouts(supabase.Client{}), Browser: browser, Space: p.space, Address: at.address, Owner: owner(), Log: log})
 	teller, err := notify.Open(ctx, notify.Config{Ledger: history, Rollouts: controller, Names: namesIn(book), Log: log})
 	if err != nil {
 		return err
@@ -177,6 +174,20 @@ func namesIn(book *ledger.Ledger) func(context.Context) []string {
 
 // owner names this controller in leases: no two controllers of one machine have the same.
 func owner() string { return fmt.Sprintf("%d-%d", os.Getpid(), time.Now().UnixNano()) }
+
+// openBuilder opens the depot, and what makes releases for it.
+func openBuilder(p place, shared *sharing, log *slog.Logger) (*depot.Depot, deploy.Builder, error) {
+	store, err := depot.Open(p.at("depot"))
+	if err != nil {
+		return nil, nil, err
+	}
+	works, err := openPipeline(p, store, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	builder, err := shared.builder(works, store)
+	return store, builder, err
+}
 
 func openPipeline(p place, store *depot.Depot, log *slog.Logger) (*pipeline.Pipeline, error) {
 	var user *process.User

@@ -137,6 +137,15 @@ func TestVerbsCarryEverything(t *testing.T) {
 
 	check(t, c.End(ctx, deploy.StageRef{App: "shop", Stage: "dev"}, deploy.Person{Name: "Ada"}), f.last(), "end shop/dev Ada")
 
+	hold := deploy.Closing{App: "shop", Stage: "prod", Bounds: &deploy.Bounds{For: time.Second, Requests: 2, Bytes: 3}, Reason: "r"}
+	closed, err := c.Hold(ctx, hold)
+	check(t, err, f.last(), hold)
+	check(t, nil, closed, deploy.Closed{Waiting: 3})
+	page := deploy.Closing{App: "shop", Stage: "prod", Page: &deploy.Page{Message: "m", HTML: "<p>"}, By: deploy.Person{Name: "Ada"}}
+	closed, err = c.Maintain(ctx, page)
+	check(t, err, f.last(), page)
+	check(t, nil, closed, deploy.Closed{Maintenance: true})
+
 	status, err := c.Status(ctx)
 	want, _ := f.Status(ctx)
 	check(t, err, status, want)

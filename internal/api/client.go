@@ -81,6 +81,20 @@ func (c *Client) End(ctx context.Context, stage deploy.StageRef, by deploy.Perso
 	return c.call(ctx, http.MethodPost, "/v1/ends", endRequest{stage, by}, &nothing{})
 }
 
+// Hold keeps new requests of a stage waiting; without bounds it lets them go on.
+func (c *Client) Hold(ctx context.Context, q deploy.Closing) (deploy.Closed, error) {
+	var r closedReply
+	err := c.call(ctx, http.MethodPost, "/v1/holds", q, &r)
+	return r.Closed, err
+}
+
+// Maintain answers new requests of a stage by a page; without one it lets them in again.
+func (c *Client) Maintain(ctx context.Context, q deploy.Closing) (deploy.Closed, error) {
+	var r closedReply
+	err := c.call(ctx, http.MethodPost, "/v1/maintenances", q, &r)
+	return r.Closed, err
+}
+
 // Status returns every stage.
 func (c *Client) Status(ctx context.Context) ([]deploy.StageStatus, error) {
 	var r stagesReply

@@ -94,7 +94,7 @@ func statusOf(code string) int {
 		return http.StatusServiceUnavailable
 	case "no-space":
 		return http.StatusInsufficientStorage
-	case "build", "cannot-start", "unhealthy", "damaged", "missing", "migration":
+	case "build", "cannot-start", "unhealthy", "damaged", "missing", "migration", "regression", "gate":
 		return http.StatusUnprocessableEntity
 	}
 	return http.StatusInternalServerError

@@ -54,6 +54,14 @@ func (f *fake) End(_ context.Context, stage deploy.StageRef, by deploy.Person) e
 	return f.note("end " + stage.String() + " " + by.Name)
 }
 
+func (f *fake) Hold(_ context.Context, q deploy.Closing) (deploy.Closed, error) {
+	return deploy.Closed{Waiting: 3}, f.note(q)
+}
+
+func (f *fake) Maintain(_ context.Context, q deploy.Closing) (deploy.Closed, error) {
+	return deploy.Closed{Maintenance: true}, f.note(q)
+}
+
 func (f *fake) Abort(_ context.Context, id string) error { return f.note("abort " + id) }
 
 func (f *fake) Status(context.Context) ([]deploy.StageStatus, error) {
@@ -173,9 +181,9 @@ func reached(t *testing.T, f Service) *Client {
 func socketOf(t *testing.T) string { return filepath.Join(t.TempDir(), "s") }
 
 // sentinels are all that deploy has; the test of codes fails when one is missing here.
-var sentinels = []error{deploy.ErrFenced, deploy.ErrUnknown, deploy.ErrUnsupported, deploy.ErrUnhealthy, deploy.ErrCannotStart,
+var sentinels = []error{deploy.ErrRegression, deploy.ErrFenced, deploy.ErrUnknown, deploy.ErrUnsupported, deploy.ErrUnhealthy, deploy.ErrCannotStart,
 	deploy.ErrBusy, deploy.ErrNotFound, deploy.ErrBadInput, deploy.ErrBuild, deploy.ErrDamaged, deploy.ErrNoSpace, deploy.ErrAborted,
-	deploy.ErrUnavailable, deploy.ErrMissing, deploy.ErrMigration, deploy.ErrRefused}
+	deploy.ErrUnavailable, deploy.ErrMissing, deploy.ErrMigration, deploy.ErrRefused, deploy.ErrGate}
 
 // mistakes is an error with a JSON of its own, as a room that reads files has it.
 type mistakes []string

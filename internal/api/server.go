@@ -39,7 +39,16 @@ func NewServer(s Service, version string, log *slog.Logger) *Server {
 		"GET /v1/rollouts":                  server.history,
 		"GET /v1/rollouts/{id}":             server.rollout,
 		"POST /v1/rollouts/{id}/abort":      server.abort,
+		"POST /v1/rollouts/{id}/resume":     server.resume,
+		"GET /v1/rollouts/{id}/record":      server.record,
+		"POST /v1/approvals":                server.approve,
+		"POST /v1/freezes":                  server.frost(s.Freeze),
+		"POST /v1/thaws":                    server.frost(s.Thaw),
+		"POST /v1/plans":                    server.plan,
+		"GET /v1/dora":                      server.dora,
 		"POST /v1/ends":                     server.endStage,
+		"POST /v1/holds":                    server.closing(s.Hold),
+		"POST /v1/maintenances":             server.closing(s.Maintain),
 		"GET /v1/rollouts/{id}/updates":     server.follow,
 		"GET /v1/stages":                    server.status,
 		"GET /v1/stages/{app}/{stage}/logs": server.logs,
@@ -146,6 +155,18 @@ func (s *Server) endStage(_ http.ResponseWriter, r *http.Request) (any, error) {
 		return nil, err
 	}
 	return nothing{}, s.service.End(r.Context(), q.Stage, q.By)
+}
+
+// closing keeps requests from a stage, or lets them in again.
+func (s *Server) closing(do func(context.Context, deploy.Closing) (deploy.Closed, error)) handler {
+	return func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		var q deploy.Closing
+		if err := read(r, &q); err != nil {
+			return nil, err
+		}
+		now, err := do(r.Context(), q)
+		return closedReply{now}, err
+	}
 }
 
 func (s *Server) status(_ http.ResponseWriter, r *http.Request) (any, error) {

@@ -7,8 +7,17 @@
 //	GET  /v1/rollouts?app=&stage=&limit=                                {"rollouts"}, the newest first
 //	GET  /v1/rollouts/{id}                                              {"rollout"}
 //	POST /v1/rollouts/{id}/abort                                        {}
+//	POST /v1/rollouts/{id}/resume                                       {}
+//	GET  /v1/rollouts/{id}/record                                       {"record"}: deploy.RolloutRecord
+//	POST /v1/approvals                      deploy.ApprovalRequest      {"approval"}
+//	POST /v1/freezes                        deploy.Frost                {}
+//	POST /v1/thaws                          deploy.Frost                {}
+//	POST /v1/plans                          deploy.PlanRequest          {"plan"}
+//	GET  /v1/dora?app=&stage=&since=                                    {"figures"}: []deploy.Dora
 //	GET  /v1/rollouts/{id}/updates                                      stream of deploy.Update
 //	POST /v1/ends                           {"stage", "by"}             {}, when nothing of the stage runs any more
+//	POST /v1/holds                          deploy.Closing              {"closed"}; without bounds it ends the hold
+//	POST /v1/maintenances                   deploy.Closing              {"closed"}; without a page it ends the maintenance
 //	GET  /v1/stages                                                     {"stages"}
 //	GET  /v1/stages/{app}/{stage}/logs?rollout=&service=&lines=&since=&follow= stream of deploy.LogLine
 //	GET  /v1/releases/{digest}                                          {"release"}
@@ -44,12 +53,15 @@ type Service interface {
 	Redeploy(ctx context.Context, q deploy.Move) (id string, err error)
 	Abort(ctx context.Context, id string) error
 	End(ctx context.Context, stage deploy.StageRef, by deploy.Person) error
+	Hold(ctx context.Context, q deploy.Closing) (deploy.Closed, error)
+	Maintain(ctx context.Context, q deploy.Closing) (deploy.Closed, error)
 	Follow(ctx context.Context, id string, yield func(deploy.Update) error) error
 	Status(ctx context.Context) ([]deploy.StageStatus, error)
 	History(ctx context.Context, app, stage string, limit int) ([]deploy.Rollout, error)
 	Rollout(ctx context.Context, id string) (deploy.Rollout, error)
 	Release(ctx context.Context, id deploy.Digest) (deploy.Release, error)
 	Logs(ctx context.Context, stage deploy.StageRef, q deploy.LogQuery, yield func(deploy.LogLine) bool) error
+	Rules
 }
 
 var _ Service = (*deploy.Controller)(nil)

@@ -15,6 +15,9 @@ type (
 		Stage deploy.StageRef `json:"stage"`
 		By    deploy.Person   `json:"by,omitzero"`
 	}
+	closedReply struct {
+		Closed deploy.Closed `json:"closed"`
+	}
 	deployReply struct {
 		ID string `json:"id"`
 	}

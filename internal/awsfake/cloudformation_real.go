@@ -145,33 +145,34 @@ func recordTarget(r *stackResource) string {
 	return ""
 }
 
-// unreal takes away what real has made. What is gone already is fine.
-func (w *World) unreal(s *stack, r *stackResource) error {
+// unreal takes away what real has made. What is gone already is fine: a balancer takes its listeners along, and those their rules.
+func (w *World) unreal(s *stack, r *stackResource) (err error) {
 	region := w.in(s.region)
 	c := &request{w: w, region: region}
 	switch r.kind {
 	case "AWS::ElasticBeanstalk::Application":
-		if _, err := deleteApplication(c, &eb.DeleteApplicationInput{ApplicationName: &r.physical}); err != nil {
-			return err
-		}
+		_, err = deleteApplication(c, &eb.DeleteApplicationInput{ApplicationName: &r.physical})
 	case "AWS::CertificateManager::Certificate":
 		delete(region.balancing.certificates, r.physical)
 	case "AWS::ElasticLoadBalancingV2::LoadBalancer":
-		_, _ = deleteBalancer(c, &elb.DeleteLoadBalancerInput{LoadBalancerArn: &r.physical})
+		_, err = deleteBalancer(c, &elb.DeleteLoadBalancerInput{LoadBalancerArn: &r.physical})
 	case "AWS::ElasticLoadBalancingV2::Listener":
-		_, _ = deleteListener(c, &elb.DeleteListenerInput{ListenerArn: &r.physical})
+		_, err = deleteListener(c, &elb.DeleteListenerInput{ListenerArn: &r.physical})
 	case "AWS::ElasticLoadBalancingV2::ListenerRule":
-		_, _ = deleteRule(c, &elb.DeleteRuleInput{RuleArn: &r.physical})
+		_, err = deleteRule(c, &elb.DeleteRuleInput{RuleArn: &r.physical})
 	case "AWS::SecretsManager::Secret":
-		_, _ = deleteSecret(c, &sm.DeleteSecretInput{SecretId: &r.physical, ForceDeleteWithoutRecovery: aws.Bool(true)})
+		_, err = deleteSecret(c, &sm.DeleteSecretInput{SecretId: &r.physical, ForceDeleteWithoutRecovery: aws.Bool(true)})
 	case "AWS::Logs::LogGroup":
-		_, _ = deleteLogGroup(c, &cwl.DeleteLogGroupInput{LogGroupName: &r.physical})
+		_, err = deleteLogGroup(c, &cwl.DeleteLogGroupInput{LogGroupName: &r.physical})
 	case "AWS::CloudFront::Distribution":
 		w.undistribute(r.physical)
 	case "AWS::Route53::RecordSet":
 		w.backing.record(str(r.properties["Name"]), "", 0)
 	}
-	return nil
+	if strings.Contains(codeOf(err), "NotFound") {
+		return nil
+	}
+	return err
 }
 
 // balancerName is the DNS name that a balancer of a stack really has, "" where it is none.

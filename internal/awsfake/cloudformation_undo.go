@@ -64,9 +64,39 @@ func (w *World) ceaseToBe(s *stack, r *stackResource) string {
 		}
 	case r.kind == "AWS::RDS::DBInstance" && str(r.properties["DeletionProtection"]) == "true":
 		return "Cannot delete protected DB Instance, please disable deletion protection and try again."
+	case r.kind == "AWS::ElasticLoadBalancingV2::LoadBalancer" && deletionProtected(r):
+		return "OperationNotPermitted: Load balancer '" + r.physical + "' cannot be deleted because deletion protection is enabled"
+	}
+	if user := s.needs(r); user != "" {
+		return "DependencyViolation: " + r.physical + " has a dependent object: " + user
 	}
 	if err := w.unreal(s, r); err != nil {
 		return err.Error()
+	}
+	return ""
+}
+
+func deletionProtected(balancer *stackResource) bool {
+	for _, a := range asList(balancer.properties["LoadBalancerAttributes"]) {
+		if one, _ := a.(map[string]any); str(one["Key"]) == "deletion_protection.enabled" && str(one["Value"]) == "true" {
+			return true
+		}
+	}
+	return false
+}
+
+// shared are kinds that AWS does not delete while something is in them, or names them.
+var shared = []string{"AWS::EC2::VPC", "AWS::EC2::Subnet", "AWS::EC2::SecurityGroup", "AWS::RDS::DBSubnetGroup", "AWS::RDS::DBParameterGroup"}
+
+// needs is a resource that the stack has kept and that has r in its properties, or "".
+func (s *stack) needs(r *stackResource) string {
+	if !slices.Contains(shared, r.kind) {
+		return ""
+	}
+	for _, other := range s.resources {
+		if properties, _ := json.Marshal(other.properties); other.status == "DELETE_SKIPPED" && strings.Contains(string(properties), `"`+r.physical+`"`) {
+			return other.physical
+		}
 	}
 	return ""
 }

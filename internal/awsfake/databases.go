@@ -11,7 +11,7 @@ import (
 // serveRDS knows DescribeDBInstances of one name alone, for the databases that stacks of the region have. RDS names the elements of its
 // lists, which no codec of the others does.
 func (w *World) serveRDS(rw http.ResponseWriter, r *http.Request, region string, body []byte) {
-	form, _ := url.ParseQuery(string(body)) // what is not a form has no action
+	form, _ := url.ParseQuery(string(body)) // what is not a form has no action, and is refused for that
 	name := form.Get("DBInstanceIdentifier")
 	w.mu.Lock()
 	call := w.record(Call{Service: "rds", Action: form.Get("Action"), Resource: name, Region: region})
@@ -30,10 +30,14 @@ func (w *World) serveRDS(rw http.ResponseWriter, r *http.Request, region string,
 		w.answerError(rw, s, query, &apiError{Code: "DBInstanceNotFound", Message: "DBInstance " + name + " not found.", HTTP: http.StatusNotFound})
 	default:
 		rw.Header().Set("Content-Type", "text/xml")
-		_ = xml.NewEncoder(rw).Encode(struct {
+		raw, err := xml.Marshal(struct {
 			XMLName xml.Name   `xml:"http://rds.amazonaws.com/doc/2014-10-31/ DescribeDBInstancesResponse"`
 			All     []database `xml:"DescribeDBInstancesResult>DBInstances>DBInstance"`
 		}{All: []database{*found}})
+		if err != nil {
+			w.t.Errorf("awsfake: rds: %v", err)
+		}
+		_, _ = rw.Write(raw) // who has gone away reads no answer
 	}
 }
 

@@ -14,7 +14,7 @@
 //   - CloudFront: CreateInvalidation, GetInvalidation, GetDistribution; with Options.Plane, distributions of Lotse's templates
 //     serve their bucket, and keep every answer until an invalidation is complete.
 //   - S3 (gofakes3, with conditional PUT made atomic, expected owners, Cache-Control), STS GetCallerIdentity, Secrets Manager with versions and stages,
-//     SSM Run Command, CloudWatch Logs, CloudWatch GetMetricData/PutMetricData, Service Quotas.
+//     SSM Run Command, CloudWatch Logs with metrics in the embedded format, CloudWatch GetMetricData/PutMetricData, Service Quotas.
 //   - CloudFormation: change sets, stacks with their states, events and ways back, templates in JSON and YAML with their
 //     functions, what replaces a resource (from the resource schemas), policies of stacks and of resources, drift. Some
 //     resources are then there in the services above too (cloudformation_real.go); the others are names. Of Route 53 there
@@ -49,6 +49,8 @@
 //     compression; changes of a distribution that a stack has made. Of bucket policies it knows what is denied to CloudFront.
 //   - Logs: metric filters, Insights, subscriptions; filter patterns are plain terms and quoted phrases.
 //   - Secrets Manager: rotation, replication, resource policies. SSM: other documents than AWS-RunShellScript, parameters.
-//   - CloudWatch: expressions, alarms, statistic sets, extended statistics but percentiles.
+//   - CloudWatch: expressions, alarms, statistic sets, extended statistics but percentiles; lists of figures in embedded metrics.
+//   - What instances call with their own rights (World.CallsOfInstances) is taken whatever their role says; how long it takes until a line
+//     of a log can be found is nothing here.
 //   - Pages are cut where a request gives a limit; AWS's own upper bounds of pages are not copied.
 package awsfake

@@ -76,7 +76,7 @@ func (d *Distribution) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "This distribution is not configured to allow the HTTP request method that was used for this request.", http.StatusForbidden)
 		return
 	}
-	host, _, _ := strings.Cut(r.Host, ":")
+	host, _, _ := strings.Cut(r.Host, ":") // with or without a port
 	path, location := d.pages.rewrite(host, r.URL.EscapedPath(), r.URL.RawQuery)
 	if location != "" {
 		rw.Header().Set("Location", location)
@@ -99,7 +99,7 @@ func (d *Distribution) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	rw.Header().Set("Content-Length", fmt.Sprint(len(answer.body)))
 	rw.WriteHeader(answer.status)
 	if r.Method == http.MethodGet {
-		_, _ = rw.Write(answer.body)
+		_, _ = rw.Write(answer.body) // who has gone away reads no answer
 	}
 }
 
@@ -148,6 +148,6 @@ func Rewrite(services, uri string) string {
 	if err != nil {
 		return err.Error()
 	}
-	path, _ := p.rewrite("", uri, "")
+	path, _ := p.rewrite("", uri, "") // without a host nothing is sent elsewhere
 	return path
 }

@@ -65,9 +65,13 @@ func (w *World) Deny(service, action string) {
 // accessDenied as a Fault's code without a message is worded as AWS words a missing permission.
 const accessDenied = "AccessDenied"
 
-// strikes finds the fault that this call runs into. The caller holds mu.
+// strikes finds the fault that this call runs into. What an instance asks for is met only by a fault that names its action: a test that
+// breaks what it does itself breaks nothing else. The caller holds mu.
 func (w *World) strikes(c *Call) *Fault {
 	for _, f := range w.faults {
+		if c.instance && f.Action == "" {
+			continue
+		}
 		if !f.meets(c) || (f.Times >= 0 && f.struck >= f.Times) {
 			continue
 		}
@@ -148,15 +152,24 @@ type Call struct {
 	Resource string // the name, id or ARN that the request is about, bucket/key for S3; "" where there is none
 	Region   string
 	Err      string // code of the refusal, "" where it went well; "Drop" and "Hang" where no answer came
+
+	instance bool // signed with the key of an instance
 }
 
-// Calls are all so far, in the order of their coming.
-func (w *World) Calls() []Call {
+// Calls are all so far, in the order of their coming, but those of instances.
+func (w *World) Calls() []Call { return w.callsBy(false) }
+
+// CallsOfInstances are those that instances have made with the rights of their profile.
+func (w *World) CallsOfInstances() []Call { return w.callsBy(true) }
+
+func (w *World) callsBy(instances bool) []Call {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	calls := make([]Call, len(w.calls))
-	for i, c := range w.calls {
-		calls[i] = *c
+	calls := make([]Call, 0, len(w.calls))
+	for _, c := range w.calls {
+		if c.instance == instances {
+			calls = append(calls, *c)
+		}
 	}
 	return calls
 }

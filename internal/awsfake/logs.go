@@ -158,6 +158,7 @@ func putLogEvents(c *request, in *cwl.PutLogEventsInput) (*cwl.PutLogEventsOutpu
 	}
 	for _, ev := range in.LogEvents {
 		s.add(aws.ToInt64(ev.Timestamp), aws.ToString(ev.Message))
+		c.region.metrics = append(c.region.metrics, embeddedMetrics(aws.ToString(ev.Message))...)
 	}
 	return &cwl.PutLogEventsOutput{NextSequenceToken: aws.String(newID(20))}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,7 +58,7 @@ func (r *running) launch(ctx context.Context, spec launchSpec) (instance, error)
 		return nil, err
 	}
 	options := plane.InstanceOptions{
-		ID: id, Bundle: file, Environment: spec.env, Health: r.check(spec.health, spec.protocol, spec.matcher), BareExec: true,
+		ID: id, Bundle: file, Environment: r.withRights(spec.env), Health: r.check(spec.health, spec.protocol, spec.matcher), BareExec: true,
 		Patience: r.w.options.HealthTimeout, Grace: r.w.options.Grace, Downloads: r.w.options.Downloads,
 		StandIns: map[string]string{"mount": fmt.Sprintf(mountShared, filepath.Join(r.bundles, "efs"))},
 	}
@@ -71,6 +72,17 @@ func (r *running) launch(ctx context.Context, spec launchSpec) (instance, error)
 		return nil, err
 	}
 	return &machine{Instance: i}, err
+}
+
+// instanceKey is of the credentials that instances have.
+const instanceKey = "AKIDINSTANCE"
+
+// withRights adds what an SDK finds out otherwise on a real instance: the credentials of its profile, which its metadata service tells, and
+// where AWS is.
+func (r *running) withRights(env map[string]string) map[string]string {
+	all := map[string]string{"AWS_ENDPOINT_URL": r.w.server.URL, "AWS_ACCESS_KEY_ID": instanceKey, "AWS_SECRET_ACCESS_KEY": "fake-of-instances", "AWS_EC2_METADATA_DISABLED": "true"}
+	maps.Copy(all, env)
+	return all
 }
 
 // mountShared is mount on the instances: a file system is a folder that all of them share, and a mount of it a link there.

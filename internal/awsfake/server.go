@@ -161,7 +161,7 @@ func (w *World) serveAction(rw http.ResponseWriter, r *http.Request, s *service,
 		err = op.checkRequired(input)
 	}
 	w.mu.Lock()
-	call := w.record(Call{Service: s.name, Action: action, Resource: resourceOf(input), Region: region})
+	call := w.record(Call{Service: s.name, Action: action, Resource: resourceOf(input), Region: region, instance: strings.Contains(r.Header.Get("Authorization"), instanceKey)})
 	fault := w.strikes(call)
 	var output any
 	w.takeLines()

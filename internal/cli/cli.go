@@ -33,6 +33,10 @@ type Parts struct {
 	// Down ends every process that was started below a state folder. Nothing running is fine.
 	Down func(ctx context.Context, state string) error
 
+	// Upgrade puts the proxy of this program in the place of the one that runs below a state folder, and returns its process id. After an
+	// error the one before goes on.
+	Upgrade func(ctx context.Context, state string) (pid int, err error)
+
 	// DropDatabase deletes the database that Lotse runs for a stage, with all its data. No controller may run meanwhile.
 	DropDatabase func(ctx context.Context, state, app, stage string) error
 

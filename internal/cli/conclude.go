@@ -32,7 +32,7 @@ func (s *session) good(r deploy.Rollout) {
 	}
 	s.say("%s serves release %s after %s", stage, release(r.Release), took(r.Ended.Sub(r.Began)))
 	s.say("  %s", cleanLine(r.URL))
-	if r.Before != "" && r.Warm > 0 {
+	if r.Before != "" && r.Warm > 0 && lastStep(r.Steps, "clear") < 0 {
 		s.say("  the release before stays warm for %s", span(r.Warm))
 	}
 }
@@ -131,8 +131,10 @@ func serves(ctx context.Context, c *api.Client, r deploy.Rollout) string {
 		return r.Stage.String() + " serves nothing yet"
 	}
 	word := "still serves"
-	if s := lastStep(r.Steps, "shift"); s >= 0 && r.Steps[s].Undone {
-		word = "serves again"
+	for _, name := range []string{"shift", "clear"} {
+		if s := lastStep(r.Steps, name); s >= 0 && r.Steps[s].Undone {
+			word = "serves again"
+		}
 	}
 	return fmt.Sprintf("%s %s release %s (commit %s)", r.Stage, word, all[i].Serves.Release.Short(), commit(all[i].Serves.Commit))
 }

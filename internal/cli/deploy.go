@@ -24,8 +24,9 @@ until it has ended. Ctrl-C detaches: the rollout goes on.`,
 		})}
 	c.Flags().StringVar(&q.Rev, "rev", "", "another commit, in git's words")
 	c.Flags().StringVar(&q.Stage, "stage", "", "the stage, which is the first of the file")
-	c.Flags().BoolVar(&q.Again, "again", false, "also when the stage serves exactly this already")
+	c.Flags().BoolVar(&q.Again, "again", false, "also when the stage serves exactly this already, or the release is marked as bad")
 	c.Flags().BoolVar(&detach, "detach", false, "begin, print the rollout's id, and return")
+	overrideFlags(c, &q.Override)
 	s.verboseFlag(c)
 	return c
 }

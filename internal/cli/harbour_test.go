@@ -29,6 +29,8 @@ type harbour struct {
 	Notices  []deploy.NoticeResult
 	Refuse   map[string]*api.Error // by verb
 	Kept     map[string][]kept     // variables, by stage
+	Planned  *deploy.Plan
+	Figures  []deploy.Dora
 
 	mu    sync.Mutex
 	asked []string
@@ -145,6 +147,22 @@ func (h *harbour) Abort(_ context.Context, id string) error { return h.note("abo
 
 func (h *harbour) End(_ context.Context, stage deploy.StageRef, _ deploy.Person) error {
 	return h.note("end", stage)
+}
+
+func (h *harbour) Hold(_ context.Context, q deploy.Closing) (deploy.Closed, error) {
+	bounds := "none"
+	if b := q.Bounds; b != nil {
+		bounds = fmt.Sprint(b.For, b.Requests, b.Bytes)
+	}
+	return deploy.Closed{Until: time.Now()}, h.note("hold", fmt.Sprintf("App:%s Stage:%s Bounds:%s Reason:%s", q.App, q.Stage, bounds, q.Reason))
+}
+
+func (h *harbour) Maintain(_ context.Context, q deploy.Closing) (deploy.Closed, error) {
+	page := "none"
+	if p := q.Page; p != nil {
+		page = strings.TrimSpace(p.Message + p.HTML)
+	}
+	return deploy.Closed{Maintenance: true}, h.note("maintenance", "Page:"+page)
 }
 
 func (h *harbour) Status(context.Context) ([]deploy.StageStatus, error) {

@@ -63,6 +63,26 @@ func (s *session) downCommand() *cobra.Command {
 		})}
 }
 
+func (s *session) upgradeCommand() *cobra.Command {
+	if s.Upgrade == nil {
+		return nil
+	}
+	return &cobra.Command{Use: "upgrade", Short: "Replace the proxy that runs by the one of this program, without losing a connection", Args: cobra.NoArgs,
+		Long: "Starts the proxy of this program beside the one that runs, on the same ports and with the same table. When it is ready, the one before\naccepts no more connections, finishes what it has begun and ends. When it does not become ready, the one before goes on. The\ncontroller is replaced by a restart: what runs is left alone by it.",
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			pid, err := s.Upgrade(ctx, s.stateFolder())
+			if err != nil {
+				return err
+			}
+			if s.json {
+				return s.answer(map[string]any{"proxy": pid, "version": s.Version})
+			}
+			s.say("the proxy is process %d now, of version %s; the one before finishes what it has begun", pid, clean(s.Version))
+			s.say("the controller is still the one before: `systemctl restart lotse`, or end `lotse serve` and start it again")
+			return nil
+		})}
+}
+
 func (s *session) ready(line string) {
 	if s.json {
 		_ = s.line(map[string]string{"ready": line}) // there is nobody left to tell

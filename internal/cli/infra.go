@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 )
@@ -27,6 +29,10 @@ type Infra struct {
 	// Apply makes what is there what is written down. replace names every resource that may be replaced although its data is lost
 	// with it; another one that would be is deploy.ErrRefused, and nothing is changed. say hears what goes on, a line each.
 	Apply func(ctx context.Context, dir string, replace []string, say func(line string)) (InfraPlan, error)
+
+	// Destroy deletes what Apply has made, but for what holds data and what that needs. app is whom the person has named: another one
+	// than that of lotse.yaml is deploy.ErrBadInput. say hears what goes on, and what is kept.
+	Destroy func(ctx context.Context, dir, app string, say func(line string)) error
 }
 
 // InfraFile is one file of what is written down.
@@ -73,7 +79,7 @@ func (s *session) infraCommand() *cobra.Command {
 		return nil
 	}
 	c := &cobra.Command{Use: "infra", Short: "Write down, compare and make what the stages on AWS need around them"}
-	c.AddCommand(s.infraRenderCommand(), s.infraPlanCommand(), s.infraApplyCommand())
+	c.AddCommand(s.infraRenderCommand(), s.infraPlanCommand(), s.infraApplyCommand(), s.infraDestroyCommand())
 	return c
 }
 
@@ -124,7 +130,7 @@ func (s *session) writeFiles(dir string, files []InfraFile, force bool) error {
 		case err == nil && !force:
 			return &failure{Code: "bad-input", Message: path + " is there and says something else; nothing was written", Hint: "look at it, then write over it with --force, or name another folder with --out"}
 		case err != nil && !errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("%w: %w", deploy.ErrBadInput, err)
+			return notWritable(err)
 		default:
 			wrote = append(wrote, path)
 		}
@@ -135,10 +141,10 @@ func (s *session) writeFiles(dir string, files []InfraFile, force bool) error {
 			continue
 		}
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
+			return notWritable(err)
 		}
 		if err := os.WriteFile(path, []byte(f.Content), 0o644); err != nil {
-			return err
+			return notWritable(err)
 		}
 	}
 	if s.json {
@@ -151,6 +157,10 @@ func (s *session) writeFiles(dir string, files []InfraFile, force bool) error {
 		s.say("nothing was changed: %s", count(len(same), "file is", "files are")+" as they would be written")
 	}
 	return nil
+}
+
+func notWritable(err error) error {
+	return deploy.Hint(fmt.Errorf("%w: %w", deploy.ErrBadInput, err), "name another folder with --out")
 }
 
 func (s *session) infraPlanCommand() *cobra.Command {
@@ -171,14 +181,16 @@ func (s *session) infraPlanCommand() *cobra.Command {
 
 func (s *session) infraApplyCommand() *cobra.Command {
 	var replace []string
+	var yes bool
 	c := &cobra.Command{Use: "apply", Short: "Make the infrastructure what lotse.yaml asks for", Args: cobra.NoArgs,
-		Long: "Has CloudFormation do what `lotse infra plan` shows. A resource that would be replaced or removed with its data is refused unless it is\nnamed by --replace; what holds data is kept by AWS all the same, and you are told where.",
+		Long: "Shows what `lotse infra plan` shows, asks, and has CloudFormation do it; --yes does not ask. A resource that would be replaced or removed with its data is refused unless it is\nnamed by --replace; what holds data is kept by AWS all the same, and you are told where.",
 		RunE: s.run(func(ctx context.Context, _ []string) error {
-			plan, err := s.Infra.Apply(ctx, absolute("."), replace, func(line string) {
-				if !s.json {
-					s.say("%s", cleanLine(line))
+			if !yes {
+				if err := s.agree(ctx); err != nil {
+					return err
 				}
-			})
+			}
+			plan, err := s.Infra.Apply(ctx, absolute("."), replace, s.tell)
 			if err != nil {
 				return err
 			}
@@ -190,7 +202,64 @@ func (s *session) infraApplyCommand() *cobra.Command {
 			}
 			return nil
 		})}
+	c.Flags().BoolVar(&yes, "yes", false, "do it without showing the plan and asking, as a script needs it")
 	c.Flags().StringArrayVar(&replace, "replace", nil, "a resource that may be replaced or removed although its data is lost; may be there several times")
+	return c
+}
+
+// tell says a line of what goes on, where nobody reads JSON.
+func (s *session) tell(line string) {
+	if !s.json {
+		s.say("%s", cleanLine(line))
+	}
+}
+
+// agree shows the plan and wants a yes of a person: an apply changes what is paid for. A cancel leaves the reading behind, which ends with
+// the command.
+func (s *session) agree(ctx context.Context) error {
+	in, ok := s.In.(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) || s.json {
+		return &failure{Code: "bad-input", Message: "nobody is there to say yes; nothing was changed", Hint: "look at `lotse infra plan`, then `lotse infra apply --yes`"}
+	}
+	plan, err := s.Infra.Plan(ctx, absolute("."))
+	if err != nil {
+		return err
+	}
+	s.showPlan(plan)
+	fmt.Fprint(s.Out, "\nShall this be done? Only yes is taken for one: ")
+	read := make(chan string, 1)
+	go func() {
+		text, _ := bufio.NewReader(in).ReadString('\n')
+		read <- strings.TrimSpace(text)
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case text := <-read:
+		if text != "yes" {
+			return &failure{Code: "refused", Message: "that was no yes; nothing was changed"}
+		}
+		return nil
+	}
+}
+
+func (s *session) infraDestroyCommand() *cobra.Command {
+	var yes string
+	c := &cobra.Command{Use: "destroy", Short: "Delete what apply has made, but for what holds data", Args: cobra.NoArgs,
+		Long: "Deletes the stacks of the app: network, balancer, roles, records, alarms. Databases, buckets, volumes, secrets, logs and the key stay, with\nwhat they need, and each is named. End every stage before (`lotse end`): while one runs, nothing is deleted.",
+		RunE: s.run(func(ctx context.Context, _ []string) error {
+			if yes == "" {
+				return deploy.Hint(fmt.Errorf("%w: a yes that names the app is missing", deploy.ErrBadInput), "lotse infra destroy --yes-destroy "+orName(s.appHere(""), "APP"))
+			}
+			if err := s.Infra.Destroy(ctx, absolute("."), yes, s.tell); err != nil {
+				return err
+			}
+			if s.json {
+				return s.answer(map[string]string{"destroyed": yes})
+			}
+			return nil
+		})}
+	c.Flags().StringVar(&yes, "yes-destroy", "", "APP, once more")
 	return c
 }
 
@@ -204,7 +273,7 @@ func (s *session) showPlan(p InfraPlan) {
 		for _, c := range st.Changes {
 			why := c.Why
 			if c.Loses {
-				why = strings.TrimPrefix(why+"; its data is lost: refused without --replace "+c.Resource, "; ")
+				why = strings.TrimPrefix(why+"; its data is lost to the app; refused without --replace "+c.Resource, "; ")
 			}
 			rows = append(rows, []string{"  " + c.Action, c.Resource, c.Kind, cleanLine(why)})
 		}

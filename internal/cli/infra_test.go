@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"testing"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 )
@@ -31,5 +32,34 @@ func infraForTests() *Infra {
 			say("ProdDatabase is made")
 			plan.Stacks[0].State = "is as it is written down"
 			return plan, os.WriteFile("applied", nil, 0o600)
+		},
+		Destroy: func(_ context.Context, _, app string, say func(string)) error {
+			if app != "shop" {
+				return fmt.Errorf("%w: the app of lotse.yaml is shop, and not %s", deploy.ErrBadInput, app)
+			}
+			say("stack lotse-shop is deleted")
+			return os.WriteFile("destroyed", nil, 0o600)
 		}}
+}
+
+// On a terminal the plan is shown, and only a yes is one.
+func TestApplyAsks(t *testing.T) {
+	for typed, want := range map[string]struct {
+		code int
+		says string
+	}{
+		"yes\r": {0, "ProdDatabase is made"},
+		"y\r":   {1, "that was no yes; nothing was changed"},
+		"\x03":  {130, "interrupted"},
+	} {
+		t.Chdir(t.TempDir()) // where it notes what it has done
+		_, state, _ := inHarbour(t, `{}`)
+		p := inTerminal(t, state, nil, "infra", "apply", "--replace", "ProdDatabase")
+		p.until("about 95 to 130 USD a month")
+		p.until("Only yes is taken for one:")
+		p.types(typed)
+		p.exits(want.code)
+		p.until(want.says)
+		p.leftAsFound()
+	}
 }

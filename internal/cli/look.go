@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -100,6 +102,11 @@ func healthy(all []deploy.Running, rollout string) string {
 // notesOf says below the table what a cell has no room for.
 func notesOf(st deploy.StageStatus) []string {
 	var notes []string
+	if c := st.Closed; c != nil && c.Maintenance {
+		notes = append(notes, fmt.Sprintf("%s: a page with 503 answers; `lotse maintenance %s --off` ends it", st.Stage, clean(st.Stage.Stage)))
+	} else if c != nil {
+		notes = append(notes, fmt.Sprintf("%s: requests wait until %s, %d now", st.Stage, c.Until.Local().Format(time.TimeOnly), c.Waiting))
+	}
 	if st.Note != "" {
 		notes = append(notes, fmt.Sprintf("%s: %s", st.Stage, cleanLine(st.Note)))
 	}
@@ -191,10 +198,19 @@ func (s *session) showHistory(ctx context.Context, c *api.Client, rollouts []dep
 		if r.Outcome.Ended() {
 			lasted = took(r.Ended.Sub(r.Began))
 		}
-		rows = append(rows, []string{r.ID, cleanLine(r.Stage.String()), string(cmp.Or(r.Verb, deploy.Deployed)), release(r.Release), commit(r.Commit), by(r, name(r.Actor)),
+		rows = append(rows, []string{r.ID, cleanLine(r.Stage.String()), how(r), release(r.Release), commit(r.Commit), by(r, name(r.Actor)),
 			ago(r.Began, s.now()), lasted, outcome(r)})
 	}
 	s.columns([]string{"ROLLOUT", "STAGE", "HOW", "RELEASE", "COMMIT", "BY", "BEGAN", "TOOK", "OUTCOME"}, rows)
+}
+
+// how is the verb, and whether a freeze or a window was passed.
+func how(r deploy.Rollout) string {
+	verb := string(cmp.Or(r.Verb, deploy.Deployed))
+	if r.Override != "" {
+		verb += ", now"
+	}
+	return verb
 }
 
 func outcome(r deploy.Rollout) string {
@@ -229,7 +245,7 @@ func (s *session) showCommand() *cobra.Command {
 }
 
 func (s *session) showRollout(r deploy.Rollout, by string) {
-	s.pairs("rollout", r.ID, "outcome", outcome(r), "stage", r.Stage.String(), "how", string(cmp.Or(r.Verb, deploy.Deployed)), "address", r.URL, "release", string(r.Release),
+	s.pairs("rollout", r.ID, "outcome", outcome(r), "stage", r.Stage.String(), "how", how(r), "now", r.Override, "address", r.URL, "release", string(r.Release),
 		"commit", r.Commit, "by", by, "began", moment(r.Began), "ended", ended(r), "before", r.Before)
 	p := newProgress()
 	p.rollout = r
@@ -243,7 +259,24 @@ func (s *session) showRollout(r deploy.Rollout, by string) {
 		t.rows = append(t.rows, []string{strings.Repeat("  ", row.depth) + row.name, string(row.stand), lasted, row.note})
 	}
 	t.print(s.Out)
+	s.showKept(r)
 	s.showMiss(r)
+}
+
+// showKept says where more of the evidence lies than the ledger has. It may be pruned by now.
+func (s *session) showKept(r deploy.Rollout) {
+	var all []deploy.Evidence
+	for _, step := range r.Steps {
+		all = append(all, step.Evidence...)
+	}
+	if r.Turned != nil {
+		all = append(all, r.Turned.Evidence...)
+	}
+	for _, e := range all {
+		if e.File != "" {
+			s.say("%s: screenshots and all figures are in %s", cleanLine(e.Probe), filepath.Join(s.stateFolder(), filepath.FromSlash(cleanLine(e.File))))
+		}
+	}
 }
 
 // showMiss says why a rollout went back, with all that was kept.

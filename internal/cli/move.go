@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -40,6 +41,9 @@ func (s *session) moveCommand(c *cobra.Command, ask func(*api.Client, context.Co
 		}
 		q.By = s.who()
 		client := s.client()
+		if c.Name() == "rollback" && !s.json {
+			s.sayDatabase(ctx, client, q)
+		}
 		id, err := ask(client, ctx, q)
 		if err != nil {
 			return err
@@ -48,14 +52,26 @@ func (s *session) moveCommand(c *cobra.Command, ask func(*api.Client, context.Co
 	})
 	c.Flags().StringVar(&q.App, "app", "", "the app (lotse.yaml of this folder says which, else there is only one)")
 	if c.Name() != "redeploy" {
-		c.Flags().BoolVar(&q.Again, "again", false, "also when the stage serves exactly this already")
+		c.Flags().BoolVar(&q.Again, "again", false, "also when the stage serves exactly this already, or the release is marked as bad")
 	}
 	c.Flags().BoolVar(&detach, "detach", false, "begin, print the rollout's id, and return")
+	if c.Name() == "promote" {
+		overrideFlags(c, &q.Override)
+	}
 	if c.Name() == "rollback" {
 		c.Flags().StringVar(&q.To, "to", "", "the rollout, or the first digits of the release, to go back to")
 	}
 	s.verboseFlag(c)
 	return c
+}
+
+// sayDatabase says what going back will do to the database, before it is done. Where that cannot be found out, the request says why.
+func (s *session) sayDatabase(ctx context.Context, c *api.Client, q deploy.Move) {
+	p, err := c.Plan(ctx, deploy.PlanRequest{Verb: deploy.RolledBack, Move: q})
+	if err != nil || p.Database.Says == "" {
+		return
+	}
+	s.say("%s", strings.TrimRight("database: "+cleanLine(p.Database.Says)+": "+cleanLine(strings.Join(p.Database.Stay, ", ")), ": "))
 }
 
 // begun shows a rollout until it has ended, or only its id.

@@ -88,6 +88,9 @@ func (p *progress) rows(now time.Time) []row {
 		if name == "build" {
 			all = append(all, p.pipeline(now)...)
 		}
+		if name == "shift" {
+			all = append(all, p.canary(now)...)
+		}
 	}
 	return all
 }
@@ -115,7 +118,7 @@ func (p *progress) step(name string, now time.Time) row {
 	case s.Stuck != "":
 		r.stand, r.note = stuck, "trying again: "+cleanLine(s.Stuck)
 	case turned != nil && turned.Step == name && !s.Ended:
-		r.stand = missed
+		r.stand, r.note = missed, evidence(turned.Evidence)
 		if s.Undone {
 			r.note = "undone"
 		}
@@ -137,6 +140,22 @@ func lastStep(steps []deploy.Step, name string) int {
 		}
 	}
 	return -1
+}
+
+// canary are the shares that the release has had.
+func (p *progress) canary(now time.Time) (all []row) {
+	for _, b := range p.rollout.Canary {
+		name := fmt.Sprintf("%d%%", b.Share)
+		r := row{key: "shift/" + name, name: name, depth: 1, stand: done, took: b.Took, note: evidence(b.Evidence)}
+		switch {
+		case !b.Ended && p.rollout.Outcome == deploy.Going:
+			r.stand, r.took = running, max(0, now.Sub(b.Began))
+		case !b.Ended:
+			r.stand = missed
+		}
+		all = append(all, r)
+	}
+	return all
 }
 
 func (p *progress) pipeline(now time.Time) []row {

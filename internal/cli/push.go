@@ -112,10 +112,10 @@ func (s *session) watchNotes(st deploy.StageStatus) (notes []string) {
 	return notes
 }
 
-// by is who asked for a rollout, and whether a push did.
+// by is who asked for a rollout, and whether a push or a schedule did.
 func by(r deploy.Rollout, name string) string {
-	if r.Trigger == deploy.ByPush {
-		return name + " (push)"
+	if r.Trigger != "" {
+		return name + " (" + cleanLine(string(r.Trigger)) + ")"
 	}
 	return name
 }

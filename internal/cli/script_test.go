@@ -97,6 +97,12 @@ func partsForTests() Parts {
 			return o.Verbs(o.State).Deploy(ctx, deploy.Request{Dir: "/demo"})
 		},
 		DemoDown: func(_ context.Context, o DemoOptions) error { o.Say("gone"); return nil },
+		Upgrade: func(_ context.Context, state string) (int, error) {
+			if filepath.Base(state) == "newer" {
+				return 0, deploy.Hint(fmt.Errorf("%w: the proxy's state is of a newer version", deploy.ErrRefused), "take that one")
+			}
+			return 4711, nil
+		},
 		DropDatabase: func(_ context.Context, _, app, stage string) error {
 			if app != "shop" || stage != "dev" {
 				return fmt.Errorf("%w: another was named", deploy.ErrBadInput)

@@ -43,11 +43,11 @@ func (s *session) root() *cobra.Command {
 	root.PersistentFlags().StringVar(&s.state, "state", "", "folder where Lotse keeps everything (LOTSE_STATE; else "+defaultState(s.Env)+")")
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "answer in JSON: one value, or a line each for what goes on; errors too")
 	for _, c := range []*cobra.Command{
-		s.deployCommand(), s.promoteCommand(), s.rollbackCommand(), s.redeployCommand(), s.endCommand(), s.followCommand(), s.abortCommand(),
-		s.statusCommand(), s.historyCommand(), s.showCommand(), s.releaseCommand(), s.logsCommand(), s.openCommand(),
+		s.deployCommand(), s.promoteCommand(), s.rollbackCommand(), s.redeployCommand(), s.planCommand(), s.approveCommand(), s.signoffCommand(), s.freezeCommand(), s.thawCommand(), s.endCommand(), s.holdCommand(), s.maintenanceCommand(), s.followCommand(), s.abortCommand(),
+		s.statusCommand(), s.historyCommand(), s.showCommand(), s.rolloutCommand(), s.doraCommand(), s.releaseCommand(), s.logsCommand(), s.openCommand(),
 		s.pushedCommand(), s.hookCommand(),
 		s.envCommand(), s.secretsCommand(), s.passwordCommand(), s.notifyCommand(),
-		s.initCommand(), s.serveCommand(), s.downCommand(), s.databaseCommand(), s.infraCommand(), s.installCommand(), s.uninstallCommand(), s.checkCommand(), s.schemaCommand(), s.ledgerCommand(), s.doctorCommand(), s.trustCommand(), s.demoCommand(),
+		s.initCommand(), s.serveCommand(), s.downCommand(), s.upgradeCommand(), s.databaseCommand(), s.infraCommand(), s.installCommand(), s.uninstallCommand(), s.checkCommand(), s.schemaCommand(), s.ledgerCommand(), s.doctorCommand(), s.trustCommand(), s.demoCommand(),
 		s.proxyCommand(), s.keepCommand(), s.versionCommand(),
 	} {
 		if c != nil {

@@ -63,6 +63,7 @@ whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d
 · entry
 · database
 · migrate
+· clear
 · start
 · health
 · shift
@@ -84,6 +85,13 @@ whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d
 whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d
 ✓ build        1.0 s
 ✓ start        2.0 s  a: b`},
+		"a canary that is worse at its second step": {heard(isAt(deploy.Rollout{Outcome: deploy.GoingBack, Steps: []deploy.Step{{Name: "shift", Began: noon}},
+			Canary: []deploy.Baked{{Share: 5, Ended: true, Took: time.Minute, Evidence: []deploy.Evidence{{Probe: "a", Figure: "b"}}}, {Share: 25, Began: noon}},
+			Turned: &deploy.Turned{Step: "shift", Why: "no"}})), `
+whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d
+✗ shift          missed
+  ✓ 5%           60.0 s  a: b
+  ✗ 25%          missed`},
 		"aborted in the pipeline": {heard(isAt(deploy.Rollout{Outcome: deploy.Reverted, Steps: []deploy.Step{{Name: "build", Began: noon}},
 			Pipeline: []deploy.StepEvidence{{Name: "test", State: deploy.StepRunning}}, Turned: &deploy.Turned{Step: "build", Aborted: true}})), `
 whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d

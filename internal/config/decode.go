@@ -28,6 +28,9 @@ func (e *entries[T]) add(name string) any {
 
 type mapping interface{ add(name string) any }
 
+// sequence is a list of words. What grow returns is filled before the next call.
+type sequence interface{ grow() scalar }
+
 // maxNodes bounds what aliases may unfold to.
 const maxNodes = 50_000
 
@@ -86,10 +89,16 @@ func (d *decoder) into(target any, n *yaml.Node, path []string) {
 	switch t := target.(type) {
 	case scalar:
 		d.scalar(t, n, path)
-	case *list:
+	case sequence:
 		d.list(t, n, path)
 	case mapping:
 		d.entries(t, n, path)
+	case shorthand:
+		if n.Kind == yaml.ScalarNode {
+			d.into(t.short(), n, path)
+			return
+		}
+		d.fields(reflect.ValueOf(target).Elem(), n, path)
 	default:
 		d.fields(reflect.ValueOf(target).Elem(), n, path)
 	}
@@ -120,7 +129,7 @@ func (d *decoder) scalar(target scalar, n *yaml.Node, path []string) {
 
 func wants(target scalar) string {
 	switch target.(type) {
-	case *count:
+	case *count, *dollars:
 		return "a whole number"
 	case *cores:
 		return "a number"
@@ -128,6 +137,10 @@ func wants(target scalar) string {
 		return "a duration"
 	case *size:
 		return "a size"
+	case *percent:
+		return "a percentage"
+	case *canaryStep:
+		return "a share and a time"
 	}
 	return "text"
 }
@@ -148,12 +161,12 @@ func kindOf(n *yaml.Node) string {
 	return "a number"
 }
 
-func (d *decoder) list(target *list, n *yaml.Node, path []string) {
+func (d *decoder) list(target sequence, n *yaml.Node, path []string) {
 	if n.Kind != yaml.SequenceNode {
 		hint := ""
 		if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
 			hint = "write [" + n.Value + "]"
-			*target = list{text(n.Value)} // others may speak of it
+			target.grow().set(n) // others may speak of it
 		}
 		d.fail(n, path, "must be a list, not "+kindOf(n), hint)
 		return
@@ -161,8 +174,7 @@ func (d *decoder) list(target *list, n *yaml.Node, path []string) {
 	for i, item := range n.Content {
 		here := append(slices.Clone(path), strconv.Itoa(i))
 		d.places[keyOf(here)] = place{value: item}
-		*target = append(*target, "")
-		d.into(&(*target)[i], item, here)
+		d.into(target.grow(), item, here)
 		if d.exhausted {
 			return
 		}
@@ -228,13 +240,18 @@ func (d *decoder) unknown(key *yaml.Node, path []string, meant string, known []s
 // fillIn writes the defaults where the file says nothing.
 func (d *decoder) fillIn(target reflect.Value, path []string, given map[string]bool) {
 	for _, name := range fieldsOf(target.Type()) {
+		field := target.FieldByIndex(indexOf(target.Type(), name))
+		if field.Kind() == reflect.Struct && !given[name] {
+			d.fillIn(field, append(slices.Clone(path), name), nil)
+			continue
+		}
 		def, ok := defaultOf(path, name)
 		if !ok || given[name] || def.with != "" && !given[def.with] {
 			continue
 		}
 		var n yaml.Node
 		if err := yaml.Load([]byte(def.value), &n); err == nil {
-			target.FieldByIndex(indexOf(target.Type(), name)).Addr().Interface().(scalar).set(n.Content[0])
+			field.Addr().Interface().(scalar).set(n.Content[0])
 		}
 	}
 }

@@ -22,10 +22,16 @@ func defaults() []defaultValue {
 		{"services.*.start", "60s", "command"},
 		{"services.*.drain", "30s", "command"},
 		{"jobs.*.timeout", "1h", ""},
+		{"gates.smoke.*.timeout", "30s", ""},
+		{"stages.*.gates.smoke.*.timeout", "30s", ""},
 		{"stages.*.engine", "local", ""},
 		{"stages.*.watch", "60s", ""},
 		{"stages.*.warm", "5m", ""},
 		{"stages.*.stable", "5s", ""},
+		{"stages.*.old_files", "24h", ""},
+		{"stages.*.strategy", "blue-green", ""},
+		{"stages.*.limits.errors", "5%", ""},
+		{"stages.*.limits.requests", "50", ""},
 		{"aws.region", "eu-central-1", ""},
 		{"aws.balancer", "shared", ""},
 		{"aws.database", "db.t4g.micro", ""},
@@ -35,18 +41,12 @@ func defaults() []defaultValue {
 // names reports whether d is of the field name in the mapping at.
 func (d defaultValue) names(at []string, name string) bool {
 	parts, whole := strings.Split(d.field, "."), append(slices.Clone(at), name)
-	if len(parts) == 3 && len(whole) == 3 {
-		parts[1] = whole[1]
+	for i := range min(len(parts), len(whole)) {
+		if parts[i] == "*" {
+			parts[i] = whole[i]
+		}
 	}
 	return slices.Equal(parts, whole)
-}
-
-// given is what the file says of the field of a mapping without names, or else its default.
-func given(said text, mapping, name string) string {
-	if d, ok := defaultOf([]string{mapping}, name); ok && said == "" {
-		return d.value
-	}
-	return string(said)
 }
 
 // defaultOf finds the default of a field.

@@ -22,6 +22,7 @@ type document struct {
 	Database database         `json:"database" jsonschema_description:"PostgreSQL of every stage, unless the stage says otherwise."`
 	AWS      cloud            `json:"aws" jsonschema_description:"Where the stages with engine: aws are. Nothing of it must be said."`
 	Notify   entries[notice]  `json:"notify" jsonschema_description:"Who is told how rollouts end."`
+	Gates    gates            `json:"gates" jsonschema_description:"What a release is asked on every stage before it gets traffic. What a stage says takes the place of it, smoke and page_load each."`
 	Stages   entries[stage]   `json:"stages" jsonschema:"required,minProperties=1" jsonschema_description:"Where the app runs, in the order of promotion: dev, staging, prod, or any names."`
 }
 
@@ -74,15 +75,15 @@ type database struct {
 }
 
 type cloud struct {
-	Region     text  `json:"region" jsonschema:"minLength=1,example=eu-central-1" jsonschema_description:"Region of everything but the certificate of CloudFront, which can only be in us-east-1 and holds no personal data."`
-	Account    text  `json:"account" jsonschema:"pattern=^[0-9]{12}$,example=123456789012" jsonschema_description:"Account that the credentials must belong to. Without it: whichever they are of."`
-	Zone       text  `json:"zone" jsonschema:"minLength=1,example=whatsgonow.com" jsonschema_description:"Hosted zone in Route 53 that has the stages' hosts. Without it you make the records yourself."`
-	Balancer   text  `json:"balancer" jsonschema:"enum=shared,enum=own,example=shared" jsonschema_description:"shared: one load balancer for all stages; a shift takes seconds. own: one for each environment; a shift swaps their names and takes as long as DNS."`
-	Instance   text  `json:"instance" jsonschema:"minLength=1,example=t3.small" jsonschema_description:"EC2 instance type. Without it: the smallest that is usual for the machine that builds."`
-	Database   text  `json:"database" jsonschema:"minLength=1,example=db.t4g.micro" jsonschema_description:"RDS instance class."`
-	Repository text  `json:"repository" jsonschema:"pattern=^[^/]+/[^/]+$,example=whatsgonow/app" jsonschema_description:"Repository on GitHub whose workflows may deploy, without a key that lasts."`
-	Budget     count `json:"budget" jsonschema:"minimum=1,maximum=1000000,example=150" jsonschema_description:"US dollars a month at which people are told."`
-	OutsideEU  text  `json:"outside_eu" jsonschema:"minLength=10,example=Art. 45 GDPR: decision 2021/1772 on the United Kingdom" jsonschema_description:"Why a region outside the European Union is lawful for this app. Without it such a region is refused."`
+	Region     text    `json:"region" jsonschema:"minLength=1,example=eu-central-1" jsonschema_description:"Region of everything but the certificate of CloudFront, which can only be in us-east-1 and holds no personal data."`
+	Account    text    `json:"account" jsonschema:"pattern=^[0-9]{12}$,example=123456789012" jsonschema_description:"Account that the credentials must belong to. Without it: whichever they are of."`
+	Zone       text    `json:"zone" jsonschema:"minLength=1,example=whatsgonow.com" jsonschema_description:"Hosted zone in Route 53 that has the stages' hosts. Without it you make the records yourself."`
+	Balancer   text    `json:"balancer" jsonschema:"enum=shared,enum=own,example=shared" jsonschema_description:"shared: one load balancer for all stages; a shift takes seconds. own: one for each environment; a shift swaps their names and takes as long as DNS."`
+	Instance   text    `json:"instance" jsonschema:"minLength=1,example=t3.small" jsonschema_description:"EC2 instance type. Without it: the smallest that is usual for the machine that builds."`
+	Database   text    `json:"database" jsonschema:"minLength=1,example=db.t4g.micro" jsonschema_description:"RDS instance class."`
+	Repository text    `json:"repository" jsonschema:"pattern=^[^/]+/[^/]+$,example=whatsgonow/app" jsonschema_description:"Repository on GitHub whose workflows may deploy, without a key that lasts."`
+	Budget     dollars `json:"budget" jsonschema:"minimum=1,maximum=1000000,example=150" jsonschema_description:"US dollars a month at which people are told."`
+	OutsideEU  text    `json:"outside_eu" jsonschema:"minLength=10,example=Art. 45 GDPR: decision 2021/1772 on the United Kingdom" jsonschema_description:"Why a region outside the European Union is lawful for this app. Without it such a region is refused."`
 }
 
 type notice struct {
@@ -99,13 +100,23 @@ type stage struct {
 	Redirects list           `json:"redirects" jsonschema_description:"Further addresses, sent to url with their path and query."`
 	EnvFile   text           `json:"env_file" jsonschema:"minLength=1,example=.env" jsonschema_description:"File with variables that is not in the commit, beside lotse.yaml. It is for its owner alone (chmod 600)."`
 	Env       entries[value] `json:"env" jsonschema_description:"Variables for all services and jobs of the stage that are no secret. env_file wins over them."`
-	On        push           `json:"on" jsonschema_description:"What starts a deploy by itself: push and the name of a branch. On the first stage alone."`
+	On        push           `json:"on" jsonschema_description:"What starts a rollout by itself. At the first stage: push and the name of a branch, and after at the times of cron where it is not to be at once. At a later stage: schedule and the times at which what the stage before serves is promoted. UTC unless the times begin with CRON_TZ=Europe/Berlin."`
 	Access    access         `json:"access" jsonschema_description:"open: everybody may see it. private: with its password alone, and search engines are asked to stay away. Where nothing is said, prod and production are open and every other stage is private."`
 	Database  database       `json:"database" jsonschema_description:"PostgreSQL of this stage, in place of the app's."`
+	Gates     gates          `json:"gates" jsonschema_description:"What a release is asked here before it gets traffic: smoke and page_load, each in place of the app's."`
 	Watch     duration       `json:"watch" jsonschema_description:"How long a release is watched after it got all traffic, before the rollout ends."`
 	Warm      duration       `json:"warm" jsonschema_description:"How long the release before stays up after that, for going back at once."`
 	Stable    duration       `json:"stable" jsonschema_description:"How long a release must be healthy before it gets traffic."`
 	Drain     duration       `json:"drain" jsonschema_description:"Takes the place of the services' drain on this stage."`
+	OldFiles  duration       `json:"old_files" jsonschema_description:"How long files with a hash in their names stay after the end of a release, for tabs that are still open. 0s: not at all."`
+	Approvals consent        `json:"approvals" jsonschema_description:"How many people have to approve a release before it comes here, with lotse approve: a number, or a mapping with people, by, not_author and within. docs/rules.md has more."`
+	SignOff   consent        `json:"sign_off" jsonschema_description:"Who signs a release off before it leaves for the next stage, with lotse signoff: as approvals."`
+	Freeze    freeze         `json:"freeze" jsonschema_description:"When the stage takes nothing but hotfixes: always, or a mapping with from, to and reason."`
+	Hotfix    text           `json:"hotfix" jsonschema:"minLength=3,example=[hotfix],example=Hotfix: yes" jsonschema_description:"What the message of a hotfix holds. Where nothing is said: [hotfix]."`
+	Closed    list           `json:"closed" jsonschema_description:"Times in which no rollout begins, such as Fri 16:00 - Mon 07:00 Europe/Berlin, 22:00 - 06:00, or 2026-12-24 - 2026-12-26; UTC where no zone is named."`
+	Strategy  strategy       `json:"strategy" jsonschema_description:"How the stage goes to the next release. blue-green: the new one starts beside the old one and gets all traffic at once. canary: it gets shares of the traffic first. recreate: the old one is stopped before the new one starts, for what cannot run twice."`
+	Canary    canary         `json:"canary" jsonschema_description:"Steps of a canary: a share of the traffic, and how long the release is watched with it. Where the strategy is canary and nothing is said: [5% for 2m, 25% for 2m]."`
+	Limits    limits         `json:"limits" jsonschema_description:"What no release may go beyond while it is watched: errors, p95, and requests, which is how many of clients it takes. docs/rollouts.md has more."`
 }
 
 // app makes the nouns of deploy. Paths are cleaned, so that dist/ and ./dist are dist.
@@ -133,8 +144,10 @@ func (d *document) app() deploy.App {
 	for _, e := range d.Notify {
 		a.Notify = append(a.Notify, e.value.notices(e.name)...)
 	}
+	a.Gates = d.Gates.gates()
 	for _, e := range d.Stages {
 		s := e.value.stage(e.name, d.Database)
+		s.Gates = e.value.Gates.gates().Or(a.Gates)
 		if s.Engine == "aws" {
 			s.AWS = d.AWS.aws()
 			s.AWS.Static = a.Static()
@@ -155,9 +168,11 @@ func (s *stage) stage(name string, base database) deploy.Stage {
 	if db == (database{}) {
 		db = base
 	}
-	st := deploy.Stage{Private: private(name, s.Access), On: deploy.Push{Branch: string(s.On)}, Database: db.database(),
+	st := deploy.Stage{Private: private(name, s.Access), On: deploy.Push(s.On), Database: db.database(),
 		Name: name, Engine: string(s.Engine), URL: string(s.URL), Redirects: s.Redirects.strings(), EnvFile: clean(string(s.EnvFile)),
-		Watch: time.Duration(s.Watch), Warm: time.Duration(s.Warm), Stable: time.Duration(s.Stable), Drain: time.Duration(s.Drain)}
+		Watch: time.Duration(s.Watch), Warm: time.Duration(s.Warm), Stable: time.Duration(s.Stable), Drain: time.Duration(s.Drain), OldFiles: time.Duration(s.OldFiles),
+		Approvals: s.Approvals.wants(approvalsCount), SignOff: s.SignOff.wants(0), Freeze: s.Freeze.freeze(), Hotfix: string(s.Hotfix), Closed: s.Closed.strings(),
+		Strategy: deploy.Strategy(s.Strategy), Canary: s.Canary.steps(s.Strategy), Limits: s.Limits.limits()}
 	if len(s.Env) > 0 {
 		st.Env = map[string]string{}
 	}
@@ -180,8 +195,8 @@ func (d database) database() deploy.Database {
 }
 
 func (c *cloud) aws() deploy.AWS {
-	return deploy.AWS{Region: given(c.Region, "aws", "region"), Account: string(c.Account), Zone: string(c.Zone), Balancer: given(c.Balancer, "aws", "balancer"),
-		Instance: string(c.Instance), Database: given(c.Database, "aws", "database"), Repository: string(c.Repository), Budget: int(c.Budget), OutsideEU: string(c.OutsideEU)}
+	return deploy.AWS{Region: string(c.Region), Account: string(c.Account), Zone: string(c.Zone), Balancer: string(c.Balancer),
+		Instance: string(c.Instance), Database: string(c.Database), Repository: string(c.Repository), Budget: int(c.Budget), OutsideEU: string(c.OutsideEU)}
 }
 
 // notices has one for every address that is given; Problems wants exactly one.

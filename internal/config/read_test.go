@@ -33,8 +33,9 @@ func TestReadTheExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	usual := deploy.Limits{Errors: 5, Requests: 50}
 	own := deploy.Database{Postgres: 15, Migrations: "db/migrations"}
-	stage := deploy.Stage{Engine: "local", Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second, Database: own}
+	stage := deploy.Stage{Engine: "local", Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second, OldFiles: 24 * time.Hour, Database: own, Strategy: deploy.BlueGreen, Limits: usual}
 	staging, prod, show := stage, stage, stage
 	staging.Name, staging.URL, staging.Private = "staging", "https://staging.whatsgonow.localhost", true
 	staging.Database = deploy.Database{URL: "SUPABASE_URL", Migrations: "supabase/migrations"}
@@ -60,8 +61,8 @@ func TestReadTheExample(t *testing.T) {
 		Source:  deploy.Source{Remote: "https://git.example.org/whatsgonow.git", Token: "GIT_TOKEN", Paths: []string{"web/**"}, Ignore: []string{"docs/**"}},
 		Notify:  []deploy.Notice{{Name: "team", Kind: "slack", URL: "SLACK_WEBHOOK", On: []string{"failure"}, Stages: []string{"prod"}}},
 		Stages: []deploy.Stage{{Name: "dev", Engine: "local", URL: "https://dev.whatsgonow.localhost", Redirects: []string{"https://whatsgonow.localhost"}, EnvFile: ".env",
-			Env: map[string]string{"LOG_LEVEL": "debug"}, Watch: 10 * time.Second, Warm: time.Minute, Stable: 2 * time.Second, Drain: 5 * time.Second,
-			Private: true, On: deploy.Push{Branch: "main"}, Database: own}, staging, prod, show},
+			Env: map[string]string{"LOG_LEVEL": "debug"}, Watch: 10 * time.Second, Warm: time.Minute, Stable: 2 * time.Second, Drain: 5 * time.Second, OldFiles: 24 * time.Hour,
+			Private: true, On: deploy.Push{Branch: "main"}, Database: own, Strategy: deploy.BlueGreen, Limits: usual}, staging, prod, show},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -100,7 +101,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := deploy.App{Name: "shop", Services: []deploy.Service{{Name: "web", Command: "bin/web", Path: "/", Instances: 1, Start: time.Minute, Drain: 30 * time.Second}},
-		Stages: []deploy.Stage{{Name: "dev", Engine: "local", URL: "https://dev.shop.localhost", Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second, Private: true}}}
+		Stages: []deploy.Stage{{Name: "dev", Engine: "local", URL: "https://dev.shop.localhost", Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second, OldFiles: 24 * time.Hour, Private: true, Strategy: deploy.BlueGreen, Limits: deploy.Limits{Errors: 5, Requests: 50}}}}
 	if diff := cmp.Diff(want, app); diff != "" {
 		t.Error(diff)
 	}

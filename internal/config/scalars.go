@@ -9,6 +9,8 @@ import (
 
 	"github.com/invopop/jsonschema"
 	"go.yaml.in/yaml/v4"
+
+	"github.com/lotse-eu/lotse/internal/deploy"
 )
 
 // scalar is a field that is one word of YAML. set says what is expected instead, after "must be", or "".
@@ -46,15 +48,21 @@ func (value) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}}}
 }
 
-// push is the branch of "push main".
-type push string
+// push is what starts a rollout: "push main", "push main at 0 6 * * 1-5", "schedule 0 6 * * 1-5".
+type push deploy.Push
 
 func (p *push) set(n *yaml.Node) (expected, hint string) {
-	branch, is := strings.CutPrefix(n.Value, "push ")
-	if n.Tag != "!!str" || !is || !regexp.MustCompile(branchPattern).MatchString(branch) {
-		return "push and the name of a branch", "for example push main"
+	const wants, example = "push and the name of a branch, or schedule and its times", "for example push main, push main at 0 6 * * 1-5, or at a later stage schedule 0 6 * * 1-5"
+	if times, is := strings.CutPrefix(n.Value, "schedule "); is && n.Tag == "!!str" {
+		p.Schedule = times
+		return "", ""
 	}
-	*p = push(branch)
+	rest, is := strings.CutPrefix(n.Value, "push ")
+	branch, times, timed := strings.Cut(rest, " at ")
+	if n.Tag != "!!str" || !is || timed && times == "" || !regexp.MustCompile(branchPattern).MatchString(branch) {
+		return wants, example
+	}
+	p.Branch, p.Schedule = branch, times
 	return "", ""
 }
 
@@ -62,7 +70,7 @@ const branchPattern = `^[^\s~^:?*\[\\-][^\s~^:?*\[\\]*$`
 
 // JSONSchema says how a push is written.
 func (push) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "string", Pattern: `^push \S+$`, Examples: []any{"push main"}}
+	return &jsonschema.Schema{Type: "string", Pattern: `^(push \S+( at \S.*)?|schedule \S.*)$`, Examples: []any{"push main", "push main at 0 6 * * 1-5"}}
 }
 
 // access is open or private, or nothing.
@@ -90,6 +98,18 @@ func (c *count) set(n *yaml.Node) (expected, hint string) {
 		return "a whole number", "for example 2"
 	}
 	return "", ""
+}
+
+// dollars are a sum at which people are told: none is not written down as 0.
+type dollars int
+
+func (d *dollars) set(n *yaml.Node) (expected, hint string) {
+	var c count
+	expected, hint = c.set(n)
+	if *d = dollars(c); expected == "" && c == 0 {
+		return "1 or more", "leave it out for none"
+	}
+	return expected, hint
 }
 
 type cores float64
@@ -162,6 +182,11 @@ func (size) JSONSchema() *jsonschema.Schema {
 
 // list is a list of texts.
 type list []text
+
+func (l *list) grow() scalar {
+	*l = append(*l, "")
+	return &(*l)[len(*l)-1]
+}
 
 func (l list) strings() (all []string) {
 	for _, t := range l {

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"reflect"
 	"time"
 
 	"github.com/lotse-eu/lotse/internal/secret"
@@ -16,6 +17,7 @@ type App struct {
 	Secrets  []string // names of settings that every stage must have before anything starts
 	Source   Source
 	Notify   []Notice
+	Gates    Gates   // what every stage asks that says nothing itself
 	Stages   []Stage // in the order of promotion
 }
 
@@ -96,16 +98,66 @@ type Stage struct {
 	Private   bool          // who wants to see it needs its password, and search engines are asked to stay away
 	On        Push          // what starts a deploy by itself; the zero value: nothing
 	Database  Database      // the zero value: none that Lotse knows of
+	Gates     Gates         // what a release is asked there, with what the app says where the stage says nothing
 	AWS       AWS           // of a stage with the engine aws; else the zero value
 	Watch     time.Duration // how long a shifted release is watched before it settles, default 60 s
 	Warm      time.Duration // how long the release before stays up after that, default 5 min
 	Stable    time.Duration // how long health must hold before the shift, default 5 s
 	Drain     time.Duration // overrides Service.Drain where set
+	OldFiles  time.Duration // how long the immutable files of a release stay after its end, for tabs that are open, default 24 h
+
+	Approvals Consent  // whose yes a release needs to come here; not at the first stage
+	SignOff   Consent  // whose yes it needs to leave for the next stage; not at the last
+	Freeze    Freeze   // when it takes nothing but hotfixes
+	Hotfix    string   // what the message of a hotfix holds; empty: [hotfix]
+	Closed    []string // windows, as ParseWindow reads them, in which no rollout begins
+
+	Strategy Strategy     // how it goes from one release to the next
+	Canary   []CanaryStep // of the strategy Canary, with growing shares
+	Limits   Limits
 }
 
-// Push says which pushes start a deploy.
+// Gates are what a release is asked before it gets traffic, beside its health.
+type Gates struct {
+	Smoke    []Expectation // in the order of the file
+	PageLoad PageLoad
+}
+
+// Expectation is one smoke test. Exactly one of Get and Run is set.
+type Expectation struct {
+	Name     string
+	Get      string        // path and query below the stage's URL
+	Status   int           // that must be answered; 0: any from 200 to 299
+	Contains string        // text that the answer must hold; empty: any answer will do
+	Run      string        // command of the release, as a Job's
+	Timeout  time.Duration // default 30 s
+}
+
+// PageLoad says how soon pages must be there in a real browser. The zero value: they are loaded once where there is a browser, and
+// nothing is refused.
+type PageLoad struct {
+	Limit   time.Duration // a page that takes longer keeps the release from its traffic; 0: none does
+	Off     bool          // no page is loaded
+	Pages   []string      // paths and queries below the stage's URL; empty: / alone
+	Network string        // name of one of Networks; empty: the first
+	CPU     float64       // so many times slower than this machine; 0: as it is
+}
+
+// Or is g, with what other says of what g says nothing of.
+func (g Gates) Or(other Gates) Gates {
+	if len(g.Smoke) == 0 {
+		g.Smoke = other.Smoke
+	}
+	if reflect.ValueOf(g.PageLoad).IsZero() {
+		g.PageLoad = other.PageLoad
+	}
+	return g
+}
+
+// Push says what starts a rollout of a stage by itself.
 type Push struct {
-	Branch string
+	Branch   string // first stage: pushes to it start a deploy
+	Schedule string // as ParseSchedule reads it. First stage: what was pushed goes at these times alone; later stages: what the stage before serves is promoted then
 }
 
 // Database is the PostgreSQL of a stage. At most one of Postgres and URL is set.

@@ -26,6 +26,13 @@ type Builder interface {
 	// does. public holds every name in StepSpec.Public of the app, in the order of names. Otherwise as Build.
 	Fit(ctx context.Context, id string, app App, c Commit, r Release, public []Setting, report func(StepEvidence), output func(step, line string)) (Release, error)
 
+	// Commits are those between what a stage serves and c, from the history of c's repository. Where before is not in it, or too
+	// much lies between, that is said in Span.Unknown, and is no error.
+	Commits(ctx context.Context, c Commit, before string) (Span, error)
+
+	// Names are the paths of the files of the commit that lie in a folder, relative to that of lotse.yaml, sorted; none where it is not there.
+	Names(ctx context.Context, c Commit, folder string) ([]string, error)
+
 	// Files are the files of a release. What is read is verified.
 	Files(ctx context.Context, r Release) (fs.FS, error)
 
@@ -49,5 +56,14 @@ type Commit struct {
 	Name    string // author's
 	Mail    string // author's
 	Subject string // first line of the message
+	Message string // whole; of Commits alone
 	At      time.Time
+}
+
+// Span is what lies between two commits, each list with the newest first.
+type Span struct {
+	New     []Commit // that the one has and the other has not
+	Gone    []Commit // the other way round: it was not made on top of the other
+	Unknown bool
+	Why     string // it is unknown, in a sentence without paths
 }

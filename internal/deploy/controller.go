@@ -53,8 +53,16 @@ type Config struct {
 	// Whereabouts finds out where services of others stand that the settings of a stage point to, and returns what it found. ErrRefused
 	// for one that is outside the EU. nil: nothing is asked.
 	Whereabouts func(ctx context.Context, stage Stage, settings []Setting) ([]Evidence, error)
+	// Browser loads pages of a release before it gets traffic. nil: there is none.
+	Browser Browser
+	// Space is what is free on the disk of the state folder, and how much that has, in bytes. nil: nobody asks.
+	Space func() (free, total int64, err error)
+	// Judge makes the judge of one of so many spans in which a rollout is watched. nil: health alone is asked.
+	Judge func(limits Limits, spans int) Judge
 	// Address is where a stage's URL is reached on this machine, with the port.
 	Address func(Stage) string
+	// Now is the wall clock by which freezes, windows and approvals count. nil: time.Now.
+	Now func() time.Time
 	// Owner tells this controller from any other, also from the one before it on this machine.
 	Owner string
 	Log   *slog.Logger
@@ -66,6 +74,7 @@ type Settings struct {
 	Version  string
 	Password secret.Text // of a private stage; it is no variable, and a new one is no new version
 	Secrets  []string    // names among Values that were set as secrets: nothing may bake them in
+	Digests  ValueNames  // of each of Values
 }
 
 // Places keeps paths of work trees beside the ledger under opaque ids, since a path may hold somebody's name.
@@ -113,6 +122,9 @@ func (c *Controller) equip(ctx context.Context, w *walk, file []byte, stage stri
 	}
 	engine, err := c.engine(w.app.Name, w.stage)
 	if err != nil {
+		return err
+	}
+	if err := w.stage.ableTo(engine.Facts()); err != nil {
 		return err
 	}
 	w.engine = &bounded{Engine: engine, start: w.app.longestStart()}
@@ -194,9 +206,8 @@ func (c *Controller) enter(w *walk, takenUp bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if before := c.active[w.Stage]; before != nil {
-		if !takenUp && (!before.watching() || before.before != nil) {
-			return Hint(fmt.Errorf("%w: rollout %s is on its way to %s", ErrBusy, before.ID, w.Stage.Stage),
-				fmt.Sprintf("see it with `lotse follow %s`, end it with `lotse abort %s`, or wait", before.ID, before.ID))
+		if err := before.blocks(); err != nil && !takenUp {
+			return err
 		}
 		w.before = before
 	}
@@ -204,6 +215,16 @@ func (c *Controller) enter(w *walk, takenUp bool) error {
 	c.active[w.Stage] = w
 	c.byID[w.ID] = w
 	return nil
+}
+
+// blocks is why no other rollout may come to the stage yet; nil when it has ended and only tidies up, and while it is only being watched
+// and nobody waits for that to end.
+func (w *walk) blocks() error {
+	if w.over() || w.watching() && w.before == nil {
+		return nil
+	}
+	return Hint(fmt.Errorf("%w: rollout %s is on its way to %s", ErrBusy, w.ID, w.Stage.Stage),
+		fmt.Sprintf("see it with `lotse follow %s`, end it with `lotse abort %s`, or wait", w.ID, w.ID))
 }
 
 func (c *Controller) leave(w *walk) {
@@ -366,13 +387,11 @@ func (c *Controller) adopt(ctx context.Context, r Rollout) (err error) {
 	if !ok {
 		return nil
 	}
-	if w.source, err = c.Builder.Release(ctx, r.Release); err != nil {
+	order, err := w.again(ctx)
+	if err != nil {
 		return err
 	}
-	if err := w.fit(ctx, func(StepEvidence) {}); err != nil { // what was written about it stays
-		return err
-	}
-	if err := adopter.Adopt(ctx, r.ID, w.order()); !errors.Is(err, ErrUnknown) {
+	if err := adopter.Adopt(ctx, r.ID, order); !errors.Is(err, ErrUnknown) {
 		return err
 	}
 	return nil // it is stopped: nothing to adopt

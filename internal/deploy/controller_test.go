@@ -68,7 +68,11 @@ func TestWarmIsDrained(t *testing.T) {
 	inSite(t, func(t *testing.T, s *site) {
 		finish := make(chan struct{})
 		s.world.Serve = func(memory.Instance) http.Handler {
-			return http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-finish })
+			return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/api/slow" {
+					<-finish
+				}
+			})
 		}
 		one := s.deploy("one")
 		cut := make(chan bool, 1)
@@ -313,8 +317,8 @@ func TestOvertakingAWatch(t *testing.T) {
 		if first.Outcome != deploy.Settled || time.Since(begun) > 10*time.Second {
 			t.Errorf("the first is %s after %s", first.Outcome, time.Since(begun))
 		}
-		if e := first.Steps[9].Evidence; !strings.Contains(e[len(e)-1].Figure, "ended early") {
-			t.Errorf("the evidence does not say that the watch was cut: %+v", e)
+		if !strings.Contains(evidenceOf(first, "watch"), "ended early") {
+			t.Errorf("the evidence does not say that the watch was cut: %+v", first.Steps[9])
 		}
 		if second := s.ended(two); second.Outcome != deploy.Settled || second.Before != one {
 			t.Errorf("the second is %s after %s", second.Outcome, second.Before)

@@ -36,7 +36,7 @@ var cannotStart = memory.Behaviour{Cause: "ended with exit code 2"}
 var errDead = errors.New("this controller is dead")
 
 // often are calls of which the first few are enough: health is asked every second, and a lease renewed every five.
-var often = map[string]int{"check": 5, "renew": 3, "list": 8}
+var often = map[string]int{"check": 5, "renew": 3, "list": 8, "samples": 6}
 
 func (p *points) call(name string, do func() error) error {
 	if p.moment(name, false) {
@@ -158,6 +158,20 @@ func (e pointedEngine) OpenDatabase(ctx context.Context, f deploy.Fence, db depl
 	return e.p.call("database", func() error { return e.Engine.(deploy.Databases).OpenDatabase(ctx, f, db) })
 }
 
+func (e pointedEngine) Samples(ctx context.Context, from, to time.Time) (all []deploy.Sample, err error) {
+	err = e.p.call("samples", func() error { all, err = e.Engine.(deploy.Sampler).Samples(ctx, from, to); return err })
+	return all, err
+}
+
+func (e pointedEngine) Reach(ctx context.Context, rollout string) (to http.RoundTripper, err error) {
+	err = e.p.call("reach", func() error { to, err = e.Engine.Reach(ctx, rollout); return err })
+	return to, err
+}
+
+func (e pointedEngine) Task(ctx context.Context, rollout, name, command string, mounts []deploy.VolumeMount) error {
+	return e.p.call("task", func() error { return e.Engine.(deploy.Tasks).Task(ctx, rollout, name, command, mounts) })
+}
+
 func (e pointedEngine) Start(ctx context.Context, f deploy.Fence, o deploy.Order) error {
 	return e.p.call("start", func() error { return e.Engine.Start(ctx, f, o) })
 }
@@ -179,18 +193,33 @@ func (e pointedEngine) List(ctx context.Context) (all []deploy.Running, err erro
 	return all, err
 }
 
-// How the second deploy would go if nobody died.
-var voyages = map[string]struct {
+// passage is how a deploy goes.
+type passage struct {
 	commit string
 	ill    bool // it stops answering half a minute after the shift
 	end    deploy.Outcome
-}{
+	by     deploy.Strategy
+	gates  deploy.Gates
+}
+
+// How the second deploy would go if nobody died.
+var voyages = map[string]passage{
 	"a good release":                 {commit: "two", end: deploy.Settled},
 	"a release that falls ill":       {commit: "two", ill: true, end: deploy.Reverted},
 	"a commit that cannot be built":  {commit: "broken", end: deploy.Reverted},
 	"the release that is there":      {commit: "one", end: deploy.Unchanged},
 	"a release that cannot start up": {commit: "cannot", end: deploy.Reverted},
+	"a release that is asked a lot":  {commit: "two", end: deploy.Settled, gates: manyGates},
+	"a release that answers wrongly": {commit: "wrong", end: deploy.Reverted, gates: smoke(deploy.Expectation{Get: "/api"})},
+	"a canary":                       {commit: "two", end: deploy.Settled, by: deploy.Canary},
+	"a canary that is worse":         {commit: "worse", end: deploy.Reverted, by: deploy.Canary},
+	"one that cannot run twice":      {commit: "two", end: deploy.Settled, by: deploy.Recreate},
+	"one instead of which nothing":   {commit: "cannot", end: deploy.Reverted, by: deploy.Recreate},
 }
+
+// manyGates has one of every kind.
+var manyGates = deploy.Gates{PageLoad: deploy.PageLoad{Limit: 2 * time.Second},
+	Smoke: []deploy.Expectation{{Name: "get", Get: "/", Timeout: time.Minute}, {Name: "run", Run: "true", Timeout: time.Minute}}}
 
 // The controller is killed before and after every moment at which it writes or calls an engine, and started again. Then
 // exactly one release serves, every rollout has ended, the ledger verifies, and neither a lease, nor an orphan, nor a second
@@ -202,13 +231,13 @@ func TestKilledAnywhere(t *testing.T) {
 	for name, v := range voyages {
 		offset++
 		t.Run(name, func(t *testing.T) {
-			undisturbed := voyage(t, v.commit, v.ill, v.end, newPoints(0, false))
+			undisturbed := voyage(t, v, newPoints(0, false))
 			t.Logf("%d moments: %v", undisturbed.passed, undisturbed.names)
 			for at := 1 + offset%every; at <= undisturbed.passed; at += every {
 				for _, after := range []bool{false, true} {
 					when := map[bool]string{false: "before", true: "after"}[after]
 					t.Run(fmt.Sprintf("%s %d %s", when, at, undisturbed.names[at-1]), func(t *testing.T) {
-						voyage(t, v.commit, v.ill, v.end, newPoints(at, after))
+						voyage(t, v, newPoints(at, after))
 					})
 				}
 			}
@@ -225,18 +254,27 @@ func everyPoint(n int) (every, offset int) {
 }
 
 // voyage deploys a second commit, dies where p says, starts again, and looks at what has become of it.
-func voyage(t *testing.T, commit string, ill bool, end deploy.Outcome, p *points) *points {
+func voyage(t *testing.T, v passage, p *points) *points {
 	inSite(t, func(t *testing.T, s *site) {
+		s.going(v.by)
+		if v.by == deploy.Canary {
+			s.going(v.by, deploy.CanaryStep{Share: 5, Bake: 20 * time.Second}, deploy.CanaryStep{Share: 50, Bake: 10 * time.Second})
+		}
+		s.behaving(map[string]http.HandlerFunc{"worse": everyNth(2, "/api"), "wrong": everyNth(1, "/api")})
 		one := s.deploy("one")
 		s.end()
 		synctest.Wait()
+		s.builder.app.Stages[0].Gates, s.browser = v.gates, &visitor{}
 		s.world.Behave(digestOf("cannot"), cannotStart)
 
 		p.board(s)
 		s.boot()
-		stopAsking := s.askAllTheTime()
-		id, err := s.begin(commit, p)
-		if err == nil && ill {
+		stopAsking := func() {}
+		if v.by != deploy.Recreate { // there, nobody is answered for a while
+			stopAsking = s.askAllTheTime()
+		}
+		id, err := s.begin(v.commit, p)
+		if err == nil && v.ill {
 			go func() {
 				pass(35 * time.Second)
 				_ = s.world.Break("shop", "dev", id, "api", 0, "out of memory") // it may be gone already
@@ -245,7 +283,7 @@ func voyage(t *testing.T, commit string, ill bool, end deploy.Outcome, p *points
 		s.awaitEndOrDeath(p)
 		s.end()
 		synctest.Wait()
-		if ill { // the illness outlives the controller
+		if v.ill { // the illness outlives the controller
 			_ = s.world.Break("shop", "dev", id, "api", 0, "out of memory")
 		}
 		s.points = nil
@@ -254,8 +292,11 @@ func voyage(t *testing.T, commit string, ill bool, end deploy.Outcome, p *points
 		last := s.lastRollout()
 		if last.ID != one.ID {
 			last = s.ended(last.ID)
-			if last.Outcome != end && !(ill && last.Outcome == deploy.Settled) {
-				t.Errorf("it ended %s (%+v), want %s", last.Outcome, last.Turned, end)
+			if last.Outcome != v.end && !(v.ill && last.Outcome == deploy.Settled) {
+				t.Errorf("it ended %s (%+v), want %s", last.Outcome, last.Turned, v.end)
+			}
+			if bad := v.commit == "worse"; last.Release != "" && bad != (last.Bad != "") {
+				t.Errorf("it was marked as bad: %q", last.Bad)
 			}
 		}
 		synctest.Wait()

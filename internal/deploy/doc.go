@@ -19,11 +19,14 @@
 //	database  see that the stage's own PostgreSQL runs        it has none of its own        -
 //	migrate   run what the schema has not seen, while the     there are no migrations       -
 //	          old release goes on
+//	clear     stop the old release                            old and new may run at once   start it again
 //	start     start the release beside the old, no traffic    -                             stop it
 //	health    3 answers in a row, then all through the        it has the traffic            -
-//	          stable window
-//	shift     give it the traffic, verify what is served      it has the traffic            give it back to the old
-//	watch     ask on until the watch is over                  -                             -
+//	          stable window; ask the gates of health
+//	shift     give it the traffic, verify what is served;     it has the traffic            give it back to the old
+//	          in a canary by shares, each one watched
+//	watch     ask on until the watch is over; judge it        -                             -
+//	          beside the old release
 //	settle    write that it is good; the one before stays     -                             -
 //	          warm, what is older is retired
 //
@@ -31,7 +34,7 @@
 //
 //	requested -> step.begun -> step.ended -> … -> settled
 //	                  |
-//	                  +-> turned -> step.undone -> … -> reverted
+//	                  +-> turned (-> bad) -> step.undone -> … -> reverted
 //	                         |          ^
 //	                         +-> step.stuck   an undo failed, and is tried again
 //

@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -32,7 +31,7 @@ func (c *Controller) End(ctx context.Context, ref StageRef, by Person) error {
 		return c.servesNothing(ctx, rollouts, ref.Stage)
 	}
 	if goingOn(rollouts)[ref] {
-		return Hint(fmt.Errorf("%w: a rollout is on its way to %s", ErrBusy, ref), "wait for its end, or `lotse abort` it; `lotse status` shows it")
+		return isRolling(ref)
 	}
 	actor := ""
 	if by != (Person{}) { // git knows nobody here

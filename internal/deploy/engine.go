@@ -114,6 +114,8 @@ type Facts struct {
 	Shares  bool          `json:"shares"`  // shares between 0 and 100 can be given
 	Sticky  bool          `json:"sticky"`  // a client stays with one release during a share
 
+	TasksHere bool `json:"tasks_here,omitempty"` // what Tasks runs is on the controller's machine, and reaches its loopback
+
 	Sampling time.Duration `json:"sampling,omitempty"` // the shortest span that Samples tells apart; 0: the engine is no Sampler
 	Lag      time.Duration `json:"lag,omitempty"`      // how long after a request Samples has it
 }

@@ -24,6 +24,8 @@ var (
 	ErrMissing     = errors.New("a setting is missing")
 	ErrMigration   = errors.New("the migration failed")
 	ErrRefused     = errors.New("refused") // a stage skipped, nothing to go back to
+	ErrRegression  = errors.New("the release is worse than it may be")
+	ErrGate        = errors.New("a gate refuses the release")
 )
 
 // Retryable reports whether the same call may succeed later without anybody changing anything.
@@ -137,6 +139,8 @@ var codes = []struct {
 	{"missing", ErrMissing},
 	{"migration", ErrMigration},
 	{"refused", ErrRefused},
+	{"regression", ErrRegression},
+	{"gate", ErrGate},
 	{"damaged", ErrDamaged},
 	{"bad-input", ErrBadInput},
 	{"busy", ErrBusy},

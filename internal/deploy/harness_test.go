@@ -21,6 +21,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/engine/memory"
 	"github.com/lotse-eu/lotse/internal/ledger"
 	"github.com/lotse-eu/lotse/internal/secret"
+	"github.com/lotse-eu/lotse/internal/watch"
 )
 
 // site is a machine in memory: a world that runs releases, a real ledger, commits, and one controller after another.
@@ -34,10 +35,15 @@ type site struct {
 	data    databases
 	abroad  error          // what is said of where Supabase stands
 	sources deploy.Sources // nil: no push starts anything
-	points  *points        // nil: nothing crashes
-	life    int
-	freed   atomic.Int64 // how often an engine gave an address back
-	crashed atomic.Int64 // how often the first instance of the api ended and was started again
+	browser deploy.Browser // nil: there is none
+	free    int64          // bytes on the disk; 0: nobody asks
+	// certificate is what clients are shown; nil: the engine does not know
+	certificate func() (deploy.Certificate, error)
+	points      *points // nil: nothing crashes
+	life        int
+	jump        atomic.Int64 // by so much the wall clock is wrong
+	freed       atomic.Int64 // how often an engine gave an address back
+	crashed     atomic.Int64 // how often the first instance of the api ended and was started again
 	*deploy.Controller
 	end func()
 }
@@ -56,18 +62,19 @@ var app = deploy.App{
 
 func stageOf(name, url string) deploy.Stage {
 	return deploy.Stage{Name: name, URL: url, Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second,
-		Database: deploy.Database{Postgres: 15, Migrations: "db"}}
+		Limits: deploy.Limits{Errors: 5, Requests: 50}, Database: deploy.Database{Postgres: 15, Migrations: "db"}}
 }
 
 // inSite runs a test in a bubble where time passes at once when everybody waits.
 func inSite(t *testing.T, f func(t *testing.T, s *site)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		book, err := ledger.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), ledger.Config{})
+		s := &site{t: t, world: memory.NewWorld(), builder: &builder{app: app}, secrets: map[string]string{"KEY": "first-value"}}
+		book, err := ledger.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), ledger.Config{Now: s.wallClock})
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &site{t: t, world: memory.NewWorld(), ledger: book, builder: &builder{app: app}, secrets: map[string]string{"KEY": "first-value"}}
+		s.ledger = book
 		defer func() {
 			s.end()
 			s.world.Close()
@@ -80,18 +87,30 @@ func inSite(t *testing.T, f func(t *testing.T, s *site)) {
 	})
 }
 
+// wallClock is the time that people see, which may jump.
+func (s *site) wallClock() time.Time { return time.Now().Add(time.Duration(s.jump.Load())) }
+
 // boot starts a controller, as after a crash of the one before.
 func (s *site) boot() {
 	s.life++
 	ctx, cancel := context.WithCancel(context.Background())
-	c := deploy.Config{Ledger: s.ledger, Places: s.ledger, Builder: s.builder, Migrate: &s.data, Sources: s.sources, Read: s.builder.read, Settings: s.settings,
+	c := deploy.Config{Ledger: s.ledger, Places: s.ledger, Builder: s.builder, Migrate: &s.data, Sources: s.sources, Browser: s.browser, Read: s.builder.read, Settings: s.settings,
 		Whereabouts: func(context.Context, deploy.Stage, []deploy.Setting) ([]deploy.Evidence, error) {
 			return []deploy.Evidence{{Probe: "region", Figure: "somewhere"}}, s.abroad
 		},
 		Engine: func(app string, stage deploy.Stage) (deploy.Engine, error) {
-			return restarting{memory.Open(s.world, app, stage.Name), s, stage.Name}, nil
+			e := restarting{memory.Open(s.world, app, stage.Name), s, stage.Name}
+			if s.certificate != nil {
+				return certified{e}, nil
+			}
+			return e, nil
 		},
+		Now:     s.wallClock,
+		Judge:   watch.New,
 		Address: func(s deploy.Stage) string { return s.URL }, Owner: fmt.Sprint("controller-", s.life), Log: slog.New(slog.DiscardHandler)}
+	if s.free > 0 {
+		c.Space = func() (free, total int64, err error) { return s.free, 1 << 40, nil }
+	}
 	if s.points != nil {
 		s.points.wrap(&c)
 	}
@@ -120,7 +139,10 @@ func (s *site) settings(_ context.Context, _, _ string, stage deploy.Stage) (dep
 		of.Values = append(of.Values, deploy.Setting{Name: name, Value: secret.New(value)})
 		sum.Write([]byte(name + value))
 	}
-	of.Version = hex.EncodeToString(sum.Sum(nil))
+	of.Version, of.Digests = hex.EncodeToString(sum.Sum(nil)), deploy.ValueNames{}
+	for _, v := range of.Values {
+		of.Digests[v.Name] = string(digestOf(v.Value.Reveal()))
+	}
 	return of, nil
 }
 
@@ -262,6 +284,39 @@ type builder struct {
 	made   map[deploy.Digest]deploy.Release
 	pruned []deploy.Digest // what the last Prune kept
 	hold   chan struct{}   // a build waits for it
+
+	at      func(rev string) time.Time // when a commit was made; nil: nobody knows
+	files   map[string][]string        // of commits, where it matters
+	record  []deploy.StepEvidence      // of every release
+	history []deploy.Commit            // the oldest first; commits that are not in it are on top of each other, and of one each
+}
+
+// Commits knows the history; a commit that is not in it is new by itself.
+func (b *builder) Commits(_ context.Context, c deploy.Commit, before string) (deploy.Span, error) {
+	at := func(id string) int {
+		return slices.IndexFunc(b.history, func(h deploy.Commit) bool { return h.ID == id })
+	}
+	from, to := at(before), at(c.ID)
+	switch {
+	case before == "lost" || c.ID == "lost":
+		return deploy.Span{Unknown: true, Why: "it is lost"}, nil
+	case from < 0 || to < 0:
+		c.Message = c.ID
+		return deploy.Span{New: []deploy.Commit{c}}, nil
+	case from > to:
+		return deploy.Span{Gone: newestFirst(b.history[to+1 : from+1])}, nil
+	}
+	return deploy.Span{New: newestFirst(b.history[from+1 : to+1])}, nil
+}
+
+func newestFirst(all []deploy.Commit) []deploy.Commit {
+	all = slices.Clone(all)
+	slices.Reverse(all)
+	return all
+}
+
+func (b *builder) Names(_ context.Context, c deploy.Commit, folder string) ([]string, error) {
+	return b.files[c.ID], nil
 }
 
 // read knows lotse.yaml of a commit by the commit's name.
@@ -276,15 +331,28 @@ func (b *builder) Resolve(_ context.Context, dir, rev string) (deploy.Commit, er
 	if rev == "" {
 		rev = "head"
 	}
-	return deploy.Commit{Tree: dir, Dir: ".", ID: rev, Name: "Ada", Mail: "ada@example.org"}, nil
+	c := deploy.Commit{Tree: dir, Dir: ".", ID: rev, Name: "Ada", Mail: "ada@example.org"}
+	if b.at != nil {
+		c.At = b.at(rev)
+	}
+	return c, nil
 }
 
 func (b *builder) File(_ context.Context, c deploy.Commit, _ string) ([]byte, error) {
 	return []byte(c.ID), nil
 }
 
-func (b *builder) Files(context.Context, deploy.Release) (fs.FS, error) {
-	return fstest.MapFS{deploy.LotseFile: {Data: []byte("app: shop")}, "db/1.sql": {}, "db/2.sql": {}}, nil
+// Files has the lotse.yaml of the release's commit, and its migrations.
+func (b *builder) Files(_ context.Context, r deploy.Release) (fs.FS, error) {
+	files := fstest.MapFS{deploy.LotseFile: {Data: []byte(r.Manifest.Commit)}}
+	own, ok := b.files[r.Manifest.Commit]
+	if !ok {
+		own = []string{"db/1.sql", "db/2.sql"}
+	}
+	for _, name := range own {
+		files[name] = &fstest.MapFile{}
+	}
+	return files, nil
 }
 
 // Fit makes another release for every stage but the first.
@@ -325,7 +393,7 @@ func (b *builder) Build(ctx context.Context, _ string, app deploy.App, c deploy.
 		return deploy.Release{}, errors.New("step compile failed")
 	}
 	report(deploy.StepEvidence{Name: "compile", State: deploy.StepDone})
-	release := deploy.Release{ID: digestOf(c.ID), Manifest: deploy.Manifest{App: app.Name, Commit: c.ID, Services: app.Services, Jobs: app.Jobs}}
+	release := deploy.Release{ID: digestOf(c.ID), Record: deploy.Record{Steps: b.record}, Manifest: deploy.Manifest{App: app.Name, Commit: c.ID, Services: app.Services, Jobs: app.Jobs}}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.made == nil {

@@ -52,6 +52,9 @@ func (c *Controller) schedule(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.addPromotions(ctx, next, settled); err != nil {
+		return err
+	}
 	if c.jobs.cron != nil {
 		c.jobs.cron.Stop() // what is running runs on
 	}

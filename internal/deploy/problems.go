@@ -25,6 +25,7 @@ func (a App) Problems() []Problem {
 	c.notices()
 	c.databases()
 	c.stages()
+	c.gates()
 	c.aws()
 	return c.found
 }

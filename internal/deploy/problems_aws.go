@@ -4,12 +4,21 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // inTheEU are the regions of AWS whose machines stand in the European Union (docs.aws.amazon.com, Regions and Availability Zones). London
 // and Zurich are lawful by decisions of the Commission (GDPR, Art. 45), which can be withdrawn: whoever goes there says so in the file.
 func inTheEU() []string {
 	return []string{"eu-central-1", "eu-north-1", "eu-south-1", "eu-south-2", "eu-west-1", "eu-west-3"}
+}
+
+// regions are all of AWS, without those of its clouds for governments, for China and for Europe, which have accounts of their own
+// (docs.aws.amazon.com, Regions and Availability Zones, 2026-11).
+func regions() []string {
+	return append(inTheEU(), "af-south-1", "ap-east-1", "ap-east-2", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2", "ap-southeast-1", "ap-southeast-2",
+		"ap-southeast-3", "ap-southeast-4", "ap-southeast-5", "ap-southeast-6", "ap-southeast-7", "ca-central-1", "ca-west-1", "eu-central-2", "eu-west-2", "il-central-1",
+		"me-central-1", "me-south-1", "mx-central-1", "sa-east-1", "us-east-1", "us-east-2", "us-west-1", "us-west-2")
 }
 
 // InTheEU reports whether a region, as AWS names it, is in the European Union.
@@ -29,9 +38,20 @@ func (c *checker) aws() {
 		return
 	}
 	a, at := c.app.Stages[i].AWS, []string{"aws"}
-	if !InTheEU(a.Region) && a.OutsideEU == "" {
+	switch {
+	case strings.HasPrefix(a.Region, "eusc-"):
+		c.report(field(at, "region"), "for example eu-central-1", "is of the European Sovereign Cloud of AWS, where Lotse cannot deploy yet")
+	case !slices.Contains(regions(), a.Region):
+		c.report(field(at, "region"), "for example eu-central-1", "must be a region of AWS; Lotse knows none of this name")
+	case !InTheEU(a.Region) && a.OutsideEU == "":
 		c.report(field(at, "region"), "one of "+strings.Join(inTheEU(), ", ")+"; what makes another one lawful for this app can be said with outside_eu",
 			"must be in the European Union: personal data is stored and processed there (GDPR, Art. 44)")
+	}
+	if reason := strings.TrimSpace(a.OutsideEU); reason != "" && utf8.RuneCountInString(reason) < leastReason {
+		c.report(field(at, "outside_eu"), "for example Art. 45 GDPR: decision 2021/1772 on the United Kingdom", "must say what makes the region lawful, in %d letters at least", leastReason)
+	}
+	if a.Budget < 0 || a.Budget > mostBudget {
+		c.report(field(at, "budget"), "for example 150; leave it out for none", "must be between 1 and %d US dollars", mostBudget)
 	}
 	if a.Balancer != AWSShared && a.Balancer != AWSOwn {
 		c.report(field(at, "balancer"), "", "must be shared or own")
@@ -44,6 +64,10 @@ func (c *checker) aws() {
 		c.report(field(at, "zone"), "for example whatsgonow.com", "must be the name of a hosted zone")
 	}
 	if c.app.Static() {
+		for _, v := range c.app.Volumes {
+			c.report([]string{"volumes", v}, "leave it out, or give the app a service with a command, which makes machines",
+				"has no machine to be mounted on: on AWS an app of static files alone is served from a bucket")
+		}
 		for _, j := range c.app.Jobs {
 			c.report([]string{"jobs", j.Name}, "leave it out, or give the app a service with a command, which makes machines",
 				"has no machine to run on: on AWS an app of static files alone is served from a bucket")
@@ -78,6 +102,18 @@ func (c *checker) matches(at []string, value string, pattern *regexp.Regexp, hin
 	}
 }
 
+const (
+	leastReason = 10 // letters of aws.outside_eu
+	mostBudget  = 1_000_000
+
+	// Major versions of PostgreSQL that RDS makes without extended support, which costs (Amazon RDS for PostgreSQL release calendar, 2026-11).
+	oldestRDS, newestRDS = 14, 18
+
+	// VariablesOnAWS is how many bytes the plain variables of an environment may have together, as NAME=value (Elastic Beanstalk,
+	// "Environment properties").
+	VariablesOnAWS = 4096
+)
+
 // maxOnAWS is what the names of app and stage may have together: an environment is called app-stage-rollout, with 10 letters of the
 // rollout, and has at most 40 (Elastic Beanstalk, CreateEnvironment).
 const maxOnAWS = 28
@@ -91,14 +127,41 @@ func (c *checker) stageOnAWS(at []string, s Stage) {
 	if n := len(c.app.Name) + len(s.Name); n > maxOnAWS {
 		c.reportName(at, "names of environments have at most 40 letters, of which Lotse needs 12", "is, with the app's name, %d letters too long for AWS", n-maxOnAWS)
 	}
+	if bytes := variableBytes(s.Env); bytes > VariablesOnAWS && !c.app.Static() {
+		c.report(field(at, "env"), "make the largest a secret, of which the reference alone counts: `lotse secrets set`", "has %d bytes, and an environment of Elastic Beanstalk takes %d",
+			bytes, VariablesOnAWS)
+	}
 	if s.Private && c.app.Static() {
 		c.report(field(at, "access"), "write access: open, or give the app a service with a command, which asks for the password",
 			"must be open on AWS: an app of static files alone is served by CloudFront, which asks nobody for a password")
 	}
 }
 
+func variableBytes(env map[string]string) (sum int) {
+	for name, value := range env {
+		sum += len(name) + len("=") + len(value)
+	}
+	return sum
+}
+
+// databaseOnAWS wants a version that RDS has, and a program that could ask the database.
+func (c *checker) databaseOnAWS(at []string, s Stage) {
+	switch {
+	case s.AWS == (AWS{}) || !s.Database.Own():
+	case c.app.Static():
+		c.report(field(at, "postgres"), "leave it out, or give the app a service with a command", "has no program that could ask it: on AWS an app of static files alone is served from a bucket")
+	case s.Database.Postgres < oldestRDS || s.Database.Postgres > newestRDS:
+		c.report(field(at, "postgres"), "for example 17", "must be between %d and %d on AWS, which RDS has", oldestRDS, newestRDS)
+	}
+}
+
+// hostOnAWS says nothing of what is no address with https: that was told already.
 func (c *checker) hostOnAWS(at []string, address, zone string) {
-	host, port, _ := strings.Cut(strings.TrimPrefix(address, "https://"), ":")
+	rest, is := strings.CutPrefix(address, "https://")
+	if !is {
+		return
+	}
+	host, port, _ := strings.Cut(rest, ":")
 	switch {
 	case host == "localhost" || strings.HasSuffix(host, ".localhost"):
 		c.report(at, "a host that you own, for example https://www.whatsgonow.com", "must not be on this machine: the stage is on AWS")

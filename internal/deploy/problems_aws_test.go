@@ -34,6 +34,36 @@ func TestProblemsOnAWS(t *testing.T) {
 		{"London, with a reason", func(_ *deploy.App, s *deploy.Stage) {
 			s.AWS.Region, s.AWS.OutsideEU = "eu-west-2", "Art. 45 GDPR: decision 2021/1772"
 		}, "", ""},
+		{"a region that is none", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Region = "eu-frankfurt-1" }, "aws.region must be a region of AWS; Lotse knows none of this name", "eu-central-1"},
+		{"a region that is none, with a reason", func(_ *deploy.App, s *deploy.Stage) {
+			s.AWS.Region, s.AWS.OutsideEU = "eu-frankfurt-1", "Art. 45 GDPR: decision 2021/1772"
+		}, "aws.region must be a region of AWS; Lotse knows none of this name", ""},
+		{"the sovereign cloud", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Region = "eusc-de-east-1" },
+			"aws.region is of the European Sovereign Cloud of AWS, where Lotse cannot deploy yet", "eu-central-1"},
+		{"a reason that is none", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Region, s.AWS.OutsideEU = "eu-west-2", "x" },
+			"aws.outside_eu must say what makes the region lawful, in 10 letters at least", "Art. 45"},
+		{"a budget below nothing", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Budget = -3 }, "aws.budget must be between 1 and 1000000 US dollars", "150"},
+		{"a budget beyond measure", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Budget = 1_000_001 }, "aws.budget must be between 1 and 1000000 US dollars", ""},
+		{"a PostgreSQL to come", func(_ *deploy.App, s *deploy.Stage) { s.Database = deploy.Database{Postgres: 99} }, "stages.prod.database.postgres must be between 14 and 18 on AWS, which RDS has", "17"},
+		{"a PostgreSQL that has gone", func(_ *deploy.App, s *deploy.Stage) { s.Database = deploy.Database{Postgres: 13} }, "stages.prod.database.postgres must be between 14 and 18 on AWS, which RDS has", ""},
+		{"a PostgreSQL to come, of a stage here as well", func(a *deploy.App, s *deploy.Stage) {
+			s.Database = deploy.Database{Postgres: 99}
+			dev := soundApp().Stages[0]
+			dev.Database = s.Database
+			a.Stages = append([]deploy.Stage{dev}, a.Stages...)
+		}, "database.postgres must be between 14 and 18 on AWS, which RDS has", ""},
+		{"the newest PostgreSQL", func(_ *deploy.App, s *deploy.Stage) { s.Database = deploy.Database{Postgres: 18} }, "", ""},
+		{"too many variables", func(_ *deploy.App, s *deploy.Stage) { s.Env = map[string]string{"LARGE": strings.Repeat("x", 4091)} },
+			"stages.prod.env has 4097 bytes, and an environment of Elastic Beanstalk takes 4096", "secrets"},
+		{"just enough variables", func(_ *deploy.App, s *deploy.Stage) { s.Env = map[string]string{"LARGE": strings.Repeat("x", 4090)} }, "", ""},
+		{"an address without TLS", func(_ *deploy.App, s *deploy.Stage) { s.URL = "http://www.shop.example" }, `stages.prod.url must begin with "https://"`, "encrypted"},
+		{"an engine in capitals", func(_ *deploy.App, s *deploy.Stage) { s.Engine = "AWS" }, "stages.prod.engine must be the name of an engine", "local or aws"},
+		{"files with a database, a volume and a job", func(a *deploy.App, s *deploy.Stage) {
+			a.Services, a.Volumes, a.Jobs[0].Volumes = a.Services[:1], []string{"uploads"}, nil
+			s.Database = deploy.Database{Postgres: 16}
+		}, "stages.prod.database.postgres has no program that could ask it: on AWS an app of static files alone is served from a bucket\n" +
+			"volumes.uploads has no machine to be mounted on: on AWS an app of static files alone is served from a bucket\n" +
+			"jobs.expire has no machine to run on: on AWS an app of static files alone is served from a bucket", ""},
 		{"a balancer that is none", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Balancer = "nginx" }, "aws.balancer must be shared or own", ""},
 		{"an account with a letter", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Account = "12345678901x" }, "aws.account must be the twelve digits of an account", "quotes"},
 		{"an instance that is none", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Instance = "small" }, "aws.instance must be an instance type of EC2", "t3"},

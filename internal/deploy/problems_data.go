@@ -101,6 +101,8 @@ func (c *checker) database(at []string, s Stage) {
 		c.report(at, "for example { postgres: 15, migrations: db/migrations }", "must have postgres or url")
 	case db.Own() && (db.Postgres < oldestPostgres || db.Postgres > newestPostgres):
 		c.report(field(at, "postgres"), "for example 15", "must be a major version from %d on", oldestPostgres)
+	default:
+		c.databaseOnAWS(at, s)
 	}
 	if db.URL != "" {
 		c.secretName(field(at, "url"), db.URL)
@@ -125,5 +127,8 @@ func (c *checker) databases() {
 			at = []string{"database"}
 		}
 		c.database(at, s)
+		if n := slices.IndexFunc(c.app.Stages, func(o Stage) bool { return o.AWS != AWS{} && o.Database == s.Database }); n >= 0 && s.AWS == (AWS{}) {
+			c.databaseOnAWS(at, c.app.Stages[n])
+		}
 	}
 }

@@ -23,13 +23,20 @@ func (c *checker) stages() {
 			c.report(field(at, "on"), "for example push main", "%s", wrong)
 		}
 		if i > 0 && s.On.Branch != "" {
-			c.report(field(at, "on"), "what reached the stage before comes here by `lotse promote "+s.Name+"`", "must stand at the first stage alone")
+			c.report(field(at, "on"), "what reached the stage before comes here by `lotse promote "+s.Name+"`, or on: schedule and its times", "must stand at the first stage alone")
 		}
 		if names[s.Name] {
 			c.report(at, "", "is there twice")
 		}
+		if s.On.Schedule != "" {
+			c.schedule(field(at, "on"), s.On.Schedule)
+		}
+		if i == 0 && s.On.Schedule != "" && s.On.Branch == "" {
+			c.report(field(at, "on"), "for example push main at "+s.On.Schedule, "must say at the first stage which branch is meant")
+		}
 		names[s.Name] = true
 		c.stage(at, s)
+		c.rules(at, s, i)
 		c.host(field(at, "url"), s.URL, s.Name, hosts)
 		for i, r := range s.Redirects {
 			c.host(item(at, "redirects", i), r, s.Name, hosts)
@@ -39,7 +46,7 @@ func (c *checker) stages() {
 
 func (c *checker) stage(at []string, s Stage) {
 	if s.Engine != "" && !validLabel(s.Engine) { // which engines there are is known where they are put together
-		c.report(field(at, "engine"), "for example local", "must be the name of an engine")
+		c.report(field(at, "engine"), "local or aws", "must be the name of an engine")
 	}
 	if strings.ContainsAny(s.EnvFile, "\\\x00") || outside(s.EnvFile) {
 		c.report(field(at, "env_file"), "write .env for a file beside lotse.yaml, or an absolute path", "must be a path beside lotse.yaml or an absolute one")
@@ -51,6 +58,9 @@ func (c *checker) stage(at []string, s Stage) {
 	c.between(field(at, "warm"), s.Warm, 0, 7*24*time.Hour)
 	c.between(field(at, "stable"), s.Stable, 0, time.Hour)
 	c.between(field(at, "drain"), s.Drain, 0, time.Hour)
+	c.between(field(at, "old_files"), s.OldFiles, 0, 30*24*time.Hour)
+	c.strategy(at, s)
+	c.limits(field(at, "limits"), s.Limits)
 }
 
 var variablePattern = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)

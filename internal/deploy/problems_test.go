@@ -153,8 +153,8 @@ func TestProblems(t *testing.T) {
 		{"NUL in a variable", func(a *app) { a.Stages[0].Env["A_1"] = "hunter2\x00" }, "stages.dev.env.A_1 must not contain a NUL character", ""},
 		{"times", func(a *app) {
 			s := &a.Stages[0]
-			s.Watch, s.Warm, s.Stable, s.Drain = -1, 8*24*time.Hour, 2*time.Hour, 2*time.Hour
-		}, "stages.dev.watch must be between 0s and 24h\nstages.dev.warm must be between 0s and 168h\nstages.dev.stable must be between 0s and 1h\nstages.dev.drain must be between 0s and 1h", ""},
+			s.Watch, s.Warm, s.Stable, s.Drain, s.OldFiles = -1, 8*24*time.Hour, 2*time.Hour, 2*time.Hour, 1000*time.Hour
+		}, "stages.dev.watch must be between 0s and 24h\nstages.dev.warm must be between 0s and 168h\nstages.dev.stable must be between 0s and 1h\nstages.dev.drain must be between 0s and 1h\nstages.dev.old_files must be between 0s and 720h", ""},
 		{"a secret in place of its name", func(a *app) { a.Secrets = []string{"hunter2 is it"} }, "secrets[0] must be the name of a secret, of letters, digits and _", "change it if it was committed"},
 		{"a secret twice", func(a *app) { a.Secrets = []string{"KEY", "KEY"} }, "secrets[1] is there twice", ""},
 		{"a public name", func(a *app) { a.Pipeline[1].Public = []string{"VITE_A", "VITE-B", "PORT"} },

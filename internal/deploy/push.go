@@ -59,14 +59,18 @@ type Changes struct {
 // Trigger is what asked for a rollout.
 type Trigger string
 
-// ByPush is the trigger of a rollout that a push has started. Without one, somebody asked for it.
-const ByPush Trigger = "push"
+// The triggers of rollouts that nobody asked for by hand.
+const (
+	ByPush     Trigger = "push"
+	BySchedule Trigger = "schedule" // a promotion whose time had come
+)
 
 // Watch is where a stage looks for pushes.
 type Watch struct {
 	Repository string `json:"repository"` // opaque id: a URL or a path may hold somebody's name
 	Branch     string `json:"branch"`
-	Token      string `json:"token,omitempty"` // name of the secret that opens it
+	Token      string `json:"token,omitempty"`    // name of the secret that opens it
+	Schedule   string `json:"schedule,omitempty"` // when what was pushed is deployed; empty: at once
 }
 
 // KindPush is the event in which a push was decided on. It has no Rollout of its own; its data is a PushDecision.
@@ -139,7 +143,7 @@ func (c *Controller) watchOf(ctx context.Context, w *walk) (*Watch, error) {
 		return nil, err
 	}
 	id, err := c.Places.Place(ctx, string(data(origin)))
-	return &Watch{Repository: id, Branch: w.stage.On.Branch, Token: w.app.Source.Token}, err
+	return &Watch{Repository: id, Branch: w.stage.On.Branch, Token: w.app.Source.Token, Schedule: w.stage.On.Schedule}, err
 }
 
 // origin is the repository behind an opaque id.
@@ -246,7 +250,9 @@ func (w *Watch) follows(other *Watch) bool {
 }
 
 // same reports whether two watches are one.
-func (w *Watch) same(other *Watch) bool { return w.follows(other) && w.Token == other.Token }
+func (w *Watch) same(other *Watch) bool {
+	return w.follows(other) && w.Token == other.Token && w.Schedule == other.Schedule
+}
 
 // pushStates returns what is known of the first stage of every app. A stage that was the first in an older lotse.yaml is left out.
 func (c *Controller) pushStates(ctx context.Context, app string) (map[StageRef]pushState, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // look looks at the branch once and does what is to be done. Its error is why that was not possible; it is tried again.
@@ -26,10 +27,18 @@ func (w *watcher) look(ctx context.Context) error {
 	if stale := w.stale.Swap(false); head == w.done && !stale && w.waits == "" {
 		return nil
 	}
+	early := w.waits == "" && !w.due(w.c.now())
+	if early && w.begun {
+		return nil
+	}
 	now, err := state()
 	if err != nil {
 		return err
 	}
+	if w.begun = now.known; early && w.begun && now.open == nil {
+		return nil
+	}
+	w.dueAt = time.Time{} // what has come is used up
 	switch {
 	case !w.watch.same(now.watch): // somebody has deployed meanwhile: another watcher comes
 		return nil
@@ -44,6 +53,17 @@ func (w *watcher) look(ctx context.Context) error {
 		return w.wait(ctx, now, head)
 	}
 	return w.decide(ctx, now, head)
+}
+
+// due reports whether what was pushed may go now: always where there is no schedule. A time at which no controller lived is not made up for.
+func (w *watcher) due(now time.Time) bool {
+	if w.schedule == nil {
+		return true
+	}
+	if w.dueAt.IsZero() {
+		w.dueAt = w.schedule.Next(now)
+	}
+	return !now.Before(w.dueAt)
 }
 
 // begin writes down where the watching begins. What is there already was not pushed: it is not deployed. A copy of it is made now, so
@@ -170,7 +190,7 @@ func (w *watcher) judge(ctx context.Context, now pushState, commit Commit) (Push
 	if (StageRef{app.Name, stage.Name}) != w.ref {
 		return as(PushRefused, fmt.Sprintf("its lotse.yaml has %s/%s in the place of %s", app.Name, stage.Name, w.ref), "`lotse deploy` it once by hand"), nil
 	}
-	next := &Watch{Repository: w.watch.Repository, Branch: stage.On.Branch, Token: app.Source.Token}
+	next := &Watch{Repository: w.watch.Repository, Branch: stage.On.Branch, Token: app.Source.Token, Schedule: stage.On.Schedule}
 	if wrong := stage.On.Problem(); stage.On.Branch == "" || wrong != "" {
 		next = nil
 	}

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/robfig/cron/v3"
+
 	"github.com/lotse-eu/lotse/internal/secret"
 )
 
@@ -133,6 +135,10 @@ type watcher struct {
 	stale  atomic.Bool // the ledger may know more than done says
 	done   string      // commit for which nothing is left to do
 	waits  string      // commit that waits until the stage is free
+	begun  bool        // the ledger says where the watching began
+
+	schedule cron.Schedule // nil: what was pushed goes at once
+	dueAt    time.Time     // zero: not asked yet
 
 	mu    sync.Mutex
 	shown Watching
@@ -148,6 +154,11 @@ func (c *Controller) newWatcher(ctx context.Context, ref StageRef, state pushSta
 	}
 	if w.dir, err = c.Places.PathOf(ctx, state.place); err != nil {
 		return nil, err
+	}
+	if state.watch.Schedule != "" {
+		if w.schedule, err = ParseSchedule(state.watch.Schedule); err != nil {
+			return nil, err
+		}
 	}
 	w.shown = Watching{Repository: w.origin.URL, Local: w.origin.Local, Branch: w.watch.Branch, Refused: state.refused}
 	w.ctx, w.cancel = context.WithCancel(ctx)
@@ -365,5 +376,5 @@ func (c *Controller) blocked(ref StageRef) bool {
 	c.mu.Lock()
 	before := c.active[ref]
 	c.mu.Unlock()
-	return before != nil && (!before.watching() || before.before != nil)
+	return before != nil && before.blocks() != nil
 }

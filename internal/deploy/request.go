@@ -37,6 +37,25 @@ type Request struct {
 	Stage string `json:"stage,omitempty"` // empty: the first of the file, which is the only one that takes commits
 	Again bool   `json:"again,omitempty"` // also when the stage serves exactly this
 	By    Person `json:"by,omitzero"`     // empty: the commit's author
+
+	Override
+}
+
+// Override is the one way past a freeze or a window: a reason, which is kept. It passes no approval, and lets no bad release in.
+type Override struct {
+	Now    bool   `json:"now,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// reason is what is kept of it; "" where nothing is to be passed.
+func (o Override) reason() (string, error) {
+	if !o.Now {
+		if o.Reason != "" {
+			return "", Hint(fmt.Errorf("%w: a reason is given, and nothing is to be passed", ErrBadInput), "--now passes a freeze or a window, and --reason says why")
+		}
+		return "", nil
+	}
+	return reasonOf(o.Reason, "--now")
 }
 
 // Move asks for a release that is there already: to promote it, or to roll back to it.
@@ -46,57 +65,74 @@ type Move struct {
 	To    string `json:"to,omitempty"` // rollback: the rollout or the first digits of the release to go back to; empty: the release before
 	Again bool   `json:"again,omitempty"`
 	By    Person `json:"by,omitzero"`
+
+	Override
 }
 
 // Deploy begins a deploy and returns its rollout's id at once; Follow tells how it goes. ErrBusy while another rollout of
 // the stage is on its way, unless that one is only being watched. ErrRefused for a stage that is not the first.
 func (c *Controller) Deploy(ctx context.Context, q Request) (string, error) {
-	w := c.newWalk(rolloutID())
-	w.Verb, w.Again = Deployed, q.Again
-	var err error
-	if w.commit, err = c.Builder.Resolve(ctx, q.Dir, q.Rev); err != nil {
-		return "", err
-	}
-	if q.By == (Person{}) {
-		q.By = Person{w.commit.Name, w.commit.Mail}
-	}
-	if w.Place, err = c.Places.Place(ctx, w.commit.Tree); err != nil {
-		return "", err
-	}
-	file, err := c.Builder.File(ctx, w.commit, "lotse.yaml")
+	w, err := c.deploying(ctx, q)
 	if err != nil {
-		return "", Hint(err, "Lotse reads lotse.yaml from the commit; add it and commit")
-	}
-	if err := c.equip(ctx, w, file, q.Stage); err != nil {
-		return "", err
-	}
-	if first := w.app.Stages[0].Name; w.Stage.Stage != first {
-		return "", Hint(fmt.Errorf("%w: a commit goes to %s; %s takes what the stage before it serves", ErrRefused, first, w.Stage.Stage),
-			fmt.Sprintf("`lotse promote %s`", w.Stage.Stage))
-	}
-	if w.Watches, err = c.watchOf(ctx, w); err != nil {
 		return "", err
 	}
 	return c.request(ctx, w, q.By)
 }
 
+// deploying is a deploy that was not asked for yet.
+func (c *Controller) deploying(ctx context.Context, q Request) (*walk, error) {
+	w := c.newWalk(rolloutID())
+	w.Verb, w.Again = Deployed, q.Again
+	var err error
+	if w.Override, err = q.Override.reason(); err != nil {
+		return nil, err
+	}
+	if w.commit, err = c.Builder.Resolve(ctx, q.Dir, q.Rev); err != nil {
+		return nil, err
+	}
+	if w.Place, err = c.Places.Place(ctx, w.commit.Tree); err != nil {
+		return nil, err
+	}
+	file, err := c.Builder.File(ctx, w.commit, "lotse.yaml")
+	if err != nil {
+		return nil, Hint(err, "Lotse reads lotse.yaml from the commit; add it and commit")
+	}
+	if err := c.equip(ctx, w, file, q.Stage); err != nil {
+		return nil, err
+	}
+	if first := w.app.Stages[0].Name; w.Stage.Stage != first {
+		return nil, Hint(fmt.Errorf("%w: a commit goes to %s; %s takes what the stage before it serves", ErrRefused, first, w.Stage.Stage),
+			fmt.Sprintf("`lotse promote %s`", w.Stage.Stage))
+	}
+	w.Watches, err = c.watchOf(ctx, w)
+	return w, err
+}
+
 // Promote begins a rollout of what the stage before serves. Errors are those of Deploy; ErrRefused where the stage before serves
 // nothing, or there is none.
 func (c *Controller) Promote(ctx context.Context, q Move) (string, error) {
-	rollouts, err := c.rolloutsOf(ctx, q)
+	w, err := c.promoting(ctx, q)
 	if err != nil {
 		return "", err
 	}
+	return c.request(ctx, w, q.By)
+}
+
+func (c *Controller) promoting(ctx context.Context, q Move) (*walk, error) {
+	rollouts, err := c.rolloutsOf(ctx, q)
+	if err != nil {
+		return nil, err
+	}
 	app, err := c.newest(ctx, rollouts)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	i := slices.IndexFunc(app.Stages, func(s Stage) bool { return s.Name == q.Stage })
 	switch {
 	case i < 0:
-		return "", app.stageMissing(q.Stage)
+		return nil, app.stageMissing(q.Stage)
 	case i == 0:
-		return "", Hint(fmt.Errorf("%w: %s is the first stage", ErrRefused, q.Stage), "`lotse deploy` brings a commit there")
+		return nil, Hint(fmt.Errorf("%w: %s is the first stage", ErrRefused, q.Stage), "`lotse deploy` brings a commit there")
 	}
 	from, ok := lastSettled(rollouts, app.Stages[i-1].Name)
 	if !ok {
@@ -104,7 +140,7 @@ func (c *Controller) Promote(ctx context.Context, q Move) (string, error) {
 		if i == 1 {
 			hint = "`lotse deploy` first"
 		}
-		return "", Hint(fmt.Errorf("%w: %s serves nothing that could go on to %s", ErrRefused, app.Stages[i-1].Name, q.Stage), hint)
+		return nil, Hint(fmt.Errorf("%w: %s serves nothing that could go on to %s", ErrRefused, app.Stages[i-1].Name, q.Stage), hint)
 	}
 	return c.move(ctx, Promoted, from, q)
 }
@@ -112,48 +148,64 @@ func (c *Controller) Promote(ctx context.Context, q Move) (string, error) {
 // Rollback begins a rollout of what the stage served before: going back twice goes back further. ErrRefused where there is nothing
 // to go back to.
 func (c *Controller) Rollback(ctx context.Context, q Move) (string, error) {
-	rollouts, err := c.rolloutsOf(ctx, q)
+	w, err := c.rollingBack(ctx, q)
 	if err != nil {
 		return "", err
 	}
+	return c.request(ctx, w, q.By)
+}
+
+func (c *Controller) rollingBack(ctx context.Context, q Move) (*walk, error) {
+	rollouts, err := c.rolloutsOf(ctx, q)
+	if err != nil {
+		return nil, err
+	}
 	road := roadOf(rollouts, q.Stage)
 	if len(road) == 0 {
-		return "", c.servesNothing(ctx, rollouts, q.Stage)
+		return nil, c.servesNothing(ctx, rollouts, q.Stage)
 	}
 	if q.To != "" {
 		return c.rollbackTo(ctx, rollouts, road[len(road)-1], q)
 	}
 	i := len(road) - 2
 	if i < 0 {
-		return "", Hint(fmt.Errorf("%w: %s has served nothing before release %s", ErrRefused, q.Stage, road[0].Release.Short()),
+		return nil, Hint(fmt.Errorf("%w: %s has served nothing before release %s", ErrRefused, q.Stage, road[0].Release.Short()),
 			"deploy or promote what is to be there")
 	}
 	return c.move(ctx, RolledBack, road[i], q)
 }
 
 // rollbackTo goes to any release that the stage has served, also to one that a rollback has left.
-func (c *Controller) rollbackTo(ctx context.Context, rollouts []Rollout, now Rollout, q Move) (string, error) {
+func (c *Controller) rollbackTo(ctx context.Context, rollouts []Rollout, now Rollout, q Move) (*walk, error) {
 	to := releaseNamed(rollouts, q.To)
 	if to != "" && to == now.Release {
-		return "", Hint(fmt.Errorf("%w: %s is what %s serves", ErrRefused, q.To, q.Stage), "`lotse history --stage "+q.Stage+"` lists what it served before")
+		return nil, Hint(fmt.Errorf("%w: %s is what %s serves", ErrRefused, q.To, q.Stage), "`lotse history --stage "+q.Stage+"` lists what it served before")
 	}
 	for _, r := range slices.Backward(rollouts) {
 		if r.Stage.Stage == q.Stage && r.Outcome == Settled && r.Release == to {
 			return c.move(ctx, RolledBack, r, q)
 		}
 	}
-	return "", Hint(fmt.Errorf("%w: %s has not served %s", ErrNotFound, q.Stage, q.To), "`lotse history --stage "+q.Stage+"` lists what it did")
+	return nil, Hint(fmt.Errorf("%w: %s has not served %s", ErrNotFound, q.Stage, q.To), "`lotse history --stage "+q.Stage+"` lists what it did")
 }
 
 // Redeploy begins a rollout of what the stage serves, with the variables and secrets that it has now.
 func (c *Controller) Redeploy(ctx context.Context, q Move) (string, error) {
-	rollouts, err := c.rolloutsOf(ctx, q)
+	w, err := c.redeploying(ctx, q)
 	if err != nil {
 		return "", err
 	}
+	return c.request(ctx, w, q.By)
+}
+
+func (c *Controller) redeploying(ctx context.Context, q Move) (*walk, error) {
+	rollouts, err := c.rolloutsOf(ctx, q)
+	if err != nil {
+		return nil, err
+	}
 	now, ok := lastSettled(rollouts, q.Stage)
 	if !ok {
-		return "", c.servesNothing(ctx, rollouts, q.Stage)
+		return nil, c.servesNothing(ctx, rollouts, q.Stage)
 	}
 	q.Again = true
 	return c.move(ctx, Redeployed, now, q)
@@ -186,31 +238,38 @@ func indexOf(road []Rollout, release Digest) int {
 	return slices.IndexFunc(road, func(r Rollout) bool { return r.Release == release })
 }
 
-// move begins a rollout of a release that was settled somewhere.
-func (c *Controller) move(ctx context.Context, verb Verb, from Rollout, q Move) (string, error) {
+// move is a rollout of a release that was settled somewhere, and was not asked for yet.
+func (c *Controller) move(ctx context.Context, verb Verb, from Rollout, q Move) (*walk, error) {
 	w := c.newWalk(rolloutID())
 	w.Verb, w.Again, w.From = verb, q.Again, from.ID
+	var err error
+	if w.Override, err = q.Override.reason(); err != nil {
+		return nil, err
+	}
 	w.Commit, w.Place, w.Origin, w.Release = from.Commit, from.Place, from.Origin, from.Release
 	w.Stage = StageRef{from.Stage.App, q.Stage}
-	if err := c.reequip(ctx, w); err != nil {
-		return "", err
-	}
-	if q.By == (Person{}) {
-		q.By = Person{w.commit.Name, w.commit.Mail}
-	}
-	return c.request(ctx, w, q.By)
+	return w, c.reequip(ctx, w)
 }
 
-// request writes down what was asked for, and begins it. Whatever can be known before is asked before.
+// checks are what is asked before a rollout begins, in this order. What a plan says is what they say.
+func (c *Controller) checks() []func(context.Context, *walk) error {
+	return []func(context.Context, *walk) error{
+		func(ctx context.Context, w *walk) error { return w.refuseBad(ctx) },
+		func(_ context.Context, w *walk) error { return w.app.Missing(w.stage, w.settings) },
+		c.addressTaken, c.secretsInCommit, c.admit,
+	}
+}
+
+// request writes down what was asked for, and begins it. Whatever can be known before is asked before. Where nobody is named, the commit's
+// author asks.
 func (c *Controller) request(ctx context.Context, w *walk, by Person) (id string, err error) {
-	if err := w.app.Missing(w.stage, w.settings); err != nil {
-		return "", err
+	for _, ask := range c.checks() {
+		if err := ask(ctx, w); err != nil {
+			return "", err
+		}
 	}
-	if err := c.addressTaken(ctx, w); err != nil {
-		return "", err
-	}
-	if err := c.secretsInCommit(ctx, w); err != nil {
-		return "", err
+	if by == (Person{}) {
+		by = Person{w.commit.Name, w.commit.Mail}
 	}
 	if w.Actor, err = c.Ledger.Person(ctx, by.Name, by.Mail); err != nil {
 		return "", err
@@ -220,6 +279,7 @@ func (c *Controller) request(ctx context.Context, w *walk, by Person) (id string
 	}
 	request := requestedData{Verb: w.Verb, From: w.From, Release: w.Release, Commit: w.commit.ID, Place: w.Place, Again: w.Again,
 		Trigger: w.Trigger, Origin: w.Origin, Watches: w.Watches,
+		Rules: w.Rules, Override: w.Override, CommitAt: w.commit.At, Values: w.settings.Digests,
 		Version: w.settings.Version, URL: c.Address(w.stage), Hosts: w.stage.hosts(), Warm: w.stage.Warm, Drain: w.app.drain(w.stage)}
 	for _, s := range w.app.Stages {
 		request.Road = append(request.Road, Stop{s.Name, c.Address(s)})

@@ -68,6 +68,12 @@ type Rollout struct {
 	Pipeline []StepEvidence `json:"pipeline,omitempty"`
 	Steps    []Step         `json:"steps,omitempty"`
 	Turned   *Turned        `json:"turned,omitempty"`
+	Rules    []Evidence     `json:"rules,omitempty"`    // what the stage's rules said when it was asked for
+	Override string         `json:"override,omitempty"` // the reason for which a freeze or a window was passed
+	CommitAt time.Time      `json:"commit_at,omitzero"` // when the commit was made
+	Values   ValueNames     `json:"variables,omitzero"` // the variables that it was given
+	Canary   []Baked        `json:"canary,omitempty"`   // the shares that the release has had
+	Bad      string         `json:"bad,omitempty"`      // why its release was marked as bad
 }
 
 // Step is one row of the table as it went.
@@ -85,6 +91,7 @@ type Step struct {
 type Evidence struct {
 	Probe  string `json:"probe"`
 	Figure string `json:"figure"`
+	File   string `json:"file,omitempty"` // a folder with more of it, relative to the state folder; pruned with old rollouts
 }
 
 // Turned is why a rollout went back.
@@ -94,6 +101,8 @@ type Turned struct {
 	Hint    string `json:"hint,omitempty"`
 	Code    string `json:"code"`
 	Aborted bool   `json:"aborted,omitempty"`
+
+	Evidence []Evidence `json:"evidence,omitempty"` // of the step that missed
 }
 
 // Stop is one stage on the road of an app.
@@ -103,21 +112,27 @@ type Stop struct {
 }
 
 type requestedData struct {
-	Verb    Verb          `json:"verb"`
-	From    string        `json:"from,omitempty"`
-	Release Digest        `json:"release,omitempty"`
-	Commit  string        `json:"commit"`
-	Place   string        `json:"place"`
-	Again   bool          `json:"again,omitempty"`
-	Trigger Trigger       `json:"trigger,omitempty"`
-	Origin  string        `json:"origin,omitempty"`
-	Watches *Watch        `json:"watches,omitempty"`
-	Version string        `json:"version,omitempty"`
-	URL     string        `json:"url"`
-	Hosts   []string      `json:"hosts,omitempty"`
-	Road    []Stop        `json:"road,omitempty"`
-	Warm    time.Duration `json:"warm"`
-	Drain   time.Duration `json:"drain"`
+	Verb    Verb    `json:"verb"`
+	From    string  `json:"from,omitempty"`
+	Release Digest  `json:"release,omitempty"`
+	Commit  string  `json:"commit"`
+	Place   string  `json:"place"`
+	Again   bool    `json:"again,omitempty"`
+	Trigger Trigger `json:"trigger,omitempty"`
+	Origin  string  `json:"origin,omitempty"`
+	Watches *Watch  `json:"watches,omitempty"`
+	Version string  `json:"version,omitempty"`
+
+	Rules    []Evidence `json:"rules,omitempty"`
+	Override string     `json:"override,omitempty"`
+	CommitAt time.Time  `json:"commit_at,omitzero"`
+	Values   ValueNames `json:"variables,omitzero"`
+
+	URL   string        `json:"url"`
+	Hosts []string      `json:"hosts,omitempty"`
+	Road  []Stop        `json:"road,omitempty"`
+	Warm  time.Duration `json:"warm"`
+	Drain time.Duration `json:"drain"`
 }
 
 type stepData struct {
@@ -145,6 +160,7 @@ func (r *Rollout) fold(e Event) error {
 		*r = Rollout{ID: e.Rollout, Stage: StageRef{e.App, e.Stage}, Actor: e.Actor, Began: e.At, Outcome: Going,
 			Verb: d.Verb, From: d.From, Release: d.Release, Commit: d.Commit, Place: d.Place, Again: d.Again, Version: d.Version,
 			Trigger: d.Trigger, Origin: d.Origin, Watches: d.Watches,
+			Rules: d.Rules, Override: d.Override, CommitAt: d.CommitAt, Values: d.Values,
 			URL: d.URL, Hosts: d.Hosts, Road: d.Road, Warm: d.Warm, Drain: d.Drain}
 	case KindPipeline:
 		var d StepEvidence
@@ -160,6 +176,14 @@ func (r *Rollout) fold(e Event) error {
 		var d settledData
 		err = json.Unmarshal(e.Data, &d)
 		r.Before = d.Before
+	case KindCanary:
+		var d canaryData
+		err = json.Unmarshal(e.Data, &d)
+		r.foldCanary(e, d)
+	case KindBad:
+		var d badData
+		err = json.Unmarshal(e.Data, &d)
+		r.Bad = d.Why
 	case KindTurned:
 		r.Turned, r.Outcome = &Turned{}, GoingBack
 		err = json.Unmarshal(e.Data, r.Turned)

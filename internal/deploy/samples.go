@@ -21,8 +21,8 @@ type Sample struct {
 	Rollout  string            `json:"rollout"`
 	Service  string            `json:"service"`
 	Method   string            `json:"method"`   // OTHER for what RFC 9110 and RFC 5789 do not name
-	Endpoint string            `json:"endpoint"` // the path with {id} for what may be personal, as the access log has it; "…" for the rest where there are too many
+	Endpoint string            `json:"endpoint"` // the path with {id} for what may be personal, as the access log has it; "…" for the rest where there are too many, and for 404 on one not seen before
 	Requests uint64            `json:"requests"` // ended in the span, with any status
 	Errors   uint64            `json:"errors"`   // of them answered by 5xx, by Lotse's own 502, 503 or 504, or broken off by the server's side
-	Latency  latency.Histogram `json:"latency"`  // until the end of the answer, without websockets and event streams
+	Latency  latency.Histogram `json:"latency"`  // until the end of the answer, without websockets and event streams, and without the time of a hold
 }

@@ -25,6 +25,7 @@ func table() []step {
 		{name: "entry", do: askEntry},
 		{name: "database", do: openDatabase, done: noDatabase},
 		{name: "migrate", do: migrate, done: noMigrations},
+		{name: "clear", do: clearStage, done: besideOld, undo: bringBack},
 		{name: "start", do: start, undo: stop},
 		{name: "health", do: askHealth, done: hasTraffic},
 		{name: "shift", do: shift, done: hasTraffic, undo: shiftBack},
@@ -115,8 +116,12 @@ func askEntry(ctx context.Context, w *walk) error {
 		return Hint(fmt.Errorf("release %s: %w", w.release.ID.Short(), err),
 			"deploy the commit again; the pipeline makes the release anew from what is whole")
 	}
+	if err := w.refuseBad(ctx); err != nil {
+		return err
+	}
 	w.prove(Evidence{Probe: "release", Figure: fmt.Sprintf("%d files verified in %s", len(w.release.Manifest.Files), since(begun))})
-	if err := w.askWhereabouts(ctx); err != nil {
+	w.evidence = append(w.evidence, w.Rules...) // asked at the request
+	if err := w.askGatesOfEntry(ctx); err != nil {
 		return err
 	}
 	running, err := w.engine.List(ctx)
@@ -163,9 +168,14 @@ func askHealth(ctx context.Context, w *walk) error {
 			return err
 		}
 	}
+	glance, end := w.glance(ctx)
+	defer end()
 	asked, err := w.askThrough(ctx, w.stage.Stable)
 	w.prove(Evidence{Probe: "health", Figure: fmt.Sprintf("%d answers in %s", inARow+asked, since(begun))})
-	return err
+	if err != nil {
+		return err
+	}
+	return w.askGatesOfHealth(ctx, glance)
 }
 
 // hasTraffic is true when a controller before this one had shifted already.
@@ -175,40 +185,15 @@ func hasTraffic(ctx context.Context, w *walk) (bool, error) {
 	return i >= 0 && running[i].Share == 100, err
 }
 
-func shift(ctx context.Context, w *walk) error {
-	if err := w.rememberOld(ctx); err != nil {
-		return err
-	}
-	return w.engine.Shift(ctx, w.lease.Fence, w.ID, 100)
-}
-
-// shiftBack gives the traffic to the release before. A first release has none: then nobody has traffic.
-func shiftBack(ctx context.Context, w *walk) error {
-	if w.Before == "" {
-		err := w.engine.Shift(ctx, w.lease.Fence, w.ID, 0)
-		if errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnhealthy) {
-			return nil // it is gone already; stopping it takes its routes away
-		}
-		return err
-	}
-	return w.engine.Shift(ctx, w.lease.Fence, w.Before, 100)
-}
-
-// watch asks on while the new release serves. A newer rollout may end it early: a hotfix never waits.
+// watch asks on while the new release serves, and judges it by the last minutes of the one before. A newer rollout may end it early: a
+// hotfix never waits.
 func watch(ctx context.Context, w *walk) error {
-	begun := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stopWaiting := w.onOvertaken(func() { cancel(errOvertaken) })
 	defer stopWaiting()
-	asked, err := w.askThrough(ctx, w.stage.Watch)
-	evidence := Evidence{Probe: "watch", Figure: fmt.Sprintf("%d answers in %s", asked, since(begun))}
-	if errors.Is(context.Cause(ctx), errOvertaken) {
-		evidence.Figure += ", ended early by a newer rollout"
-		err = nil
-	}
-	w.prove(evidence)
-	return err
+	w.letGo(ctx)
+	return w.observe(ctx, w.span("after the shift", w.shifted(), w.lastMinutes(ctx)), w.stage.Watch)
 }
 
 // settle writes that the rollout is good. That is its last event; what is older than the release before is retired then, beside

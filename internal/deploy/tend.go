@@ -125,6 +125,7 @@ func (c *Controller) prune() {
 	if err != nil {
 		return // the controller is being ended
 	}
+	c.pruneVisits(rollouts)
 	kept := map[StageRef]map[Digest]bool{}
 	var keep []Digest
 	for _, r := range slices.Backward(rollouts) {

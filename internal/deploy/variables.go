@@ -83,3 +83,7 @@ func (r StageRef) Problem() error {
 	}
 	return nil
 }
+
+// ValueNames are the names of the variables of a stage, each with a digest of its value under a key that never leaves the machine: what
+// has changed can be told, and nothing of any value.
+type ValueNames map[string]string

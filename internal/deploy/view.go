@@ -17,6 +17,7 @@ type StageStatus struct {
 	OnItsWay *Rollout  `json:"on_its_way,omitempty"`
 	Running  []Running `json:"running,omitempty"`
 	Watches  *Watching `json:"watches,omitempty"` // nil: no push starts a deploy
+	Closed   *Closed   `json:"closed,omitempty"`  // nil: requests come to what it serves
 	Note     string    `json:"note,omitempty"`    // why something could not be found out
 }
 
@@ -95,6 +96,11 @@ func (c *Controller) stageStatus(ctx context.Context, ref StageRef, of []Rollout
 		return s
 	}
 	s.Running = running
+	if h, ok := engine.(Holder); ok {
+		if now, err := h.Closed(ctx); err == nil && now != (Closed{}) {
+			s.Closed = &now
+		}
+	}
 	for _, r := range running {
 		i := slices.IndexFunc(of, func(o Rollout) bool { return o.ID == r.Rollout })
 		if i < 0 {
@@ -102,7 +108,7 @@ func (c *Controller) stageStatus(ctx context.Context, ref StageRef, of []Rollout
 		}
 		on := Lane{Rollout: r.Rollout, Release: of[i].Release, Commit: of[i].Commit, Actor: of[i].Actor, Since: of[i].Ended}
 		switch {
-		case r.Share > 0:
+		case r.Share > 0 && (s.Serves == nil || of[i].Outcome == Settled): // a canary has a share before it serves
 			s.Serves, s.URL = &on, of[i].URL
 		case of[i].Outcome == Settled:
 			on.Until = last.Ended.Add(last.Warm)

@@ -26,6 +26,7 @@ type walk struct {
 	lease    Lease
 	evidence []Evidence // of the step that is being done
 	before   *walk      // a rollout that this one overtakes
+	last     []Sample   // of the release before, where that was stopped meanwhile; nil: it can be asked
 
 	ctx          context.Context         // of the walk; ends with the controller
 	cancel       context.CancelCauseFunc // ends the walk: abort, or the lease is lost
@@ -104,7 +105,7 @@ func (w *walk) do(ctx context.Context, s step) error {
 func (w *walk) turn(ctx context.Context, why error, at string) error {
 	ctx, cancel := w.c.goingBack(ctx)
 	defer cancel()
-	turned := &Turned{Step: at, Why: why.Error(), Hint: HintOf(why), Aborted: errors.Is(why, ErrAborted), Code: CodeOf(why)}
+	turned := &Turned{Step: at, Why: why.Error(), Hint: HintOf(why), Aborted: errors.Is(why, ErrAborted), Code: CodeOf(why), Evidence: w.evidence}
 	w.Turned = turned
 	if err := w.write(ctx, Event{Kind: KindTurned, Release: w.Release, Data: data(turned)}); err != nil {
 		return errors.Join(why, err)
@@ -116,7 +117,10 @@ func (w *walk) turn(ctx context.Context, why error, at string) error {
 func (w *walk) goBack(ctx context.Context, why error) error {
 	ctx, cancel := w.c.goingBack(ctx)
 	defer cancel()
-	if w.lease.Fence == 0 && w.begun("start") { // taken up after a crash
+	if err := w.markBad(ctx); err != nil {
+		return errors.Join(why, err)
+	}
+	if w.lease.Fence == 0 && (w.begun("start") || w.begun("clear")) { // taken up after a crash
 		if err := takeLease(ctx, w); err != nil {
 			return errors.Join(why, err)
 		}
@@ -256,9 +260,9 @@ func (w *walk) order() Order {
 	return Order{Rollout: w.ID, Release: w.release, Stage: w.stage, Settings: w.app.forInstances(w.settings.Values), Password: w.settings.Password}
 }
 
-// askThrough asks for health every second for this long, and once at its end; one miss ends it. An instance that ended and was
-// started again meanwhile is a miss, however well it answers now.
-func (w *walk) askThrough(ctx context.Context, window time.Duration) (asked int, err error) {
+// askThrough asks for health every second for this long, and once at its end; one miss ends it, and so does an error of what is asked
+// beside. An instance that ended and was started again meanwhile is a miss, however well it answers now.
+func (w *walk) askThrough(ctx context.Context, window time.Duration, beside ...func(context.Context) error) (asked int, err error) {
 	before, err := w.restarts(ctx)
 	if err != nil {
 		return 0, err
@@ -285,6 +289,11 @@ func (w *walk) askThrough(ctx context.Context, window time.Duration) (asked int,
 			}
 		}
 		asked++
+		for _, ask := range beside {
+			if err := ask(ctx); err != nil {
+				return asked, err
+			}
+		}
 	}
 	return asked, nil
 }
@@ -369,6 +378,13 @@ func (w *walk) at(step string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.current = step
+}
+
+// over reports whether its last event was written.
+func (w *walk) over() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.Outcome.Ended()
 }
 
 // watching reports whether a newer rollout may come.

@@ -17,5 +17,9 @@
 // What it writes to its output is JSON, one object a line: {at, service, text} is a line of a service, with the values of settings
 // masked; {time, site, endpoint, status, …} is a line of the proxy's access log.
 //
+// What the proxy counts by endpoint is told to a log of the platform (Spec.Samples, Config.Tell), every ten seconds in which there was a
+// request. It does not go by the output: what a platform streams of that has something before each line, comes late, and is dropped
+// where there is much of it, which is when it is needed.
+//
 // It needs no root, no cgroups, and to the release's folder it writes links to volumes alone.
 package front

@@ -30,6 +30,10 @@ type Config struct {
 	Log   *slog.Logger         // nil logs nothing
 	Clock func() time.Time     // nil: time.Now
 	Ready func(address string) // told once it listens; nil: nobody is
+
+	// Tell writes to a log what was counted in the span of time that began at at: lines that are JSON objects. What it fails to take is
+	// told again with the next. nil: nobody is told.
+	Tell func(ctx context.Context, to Log, at time.Time, lines []string) error
 }
 
 // Front runs the services of one release on one instance.
@@ -44,6 +48,7 @@ type Front struct {
 	log      *slog.Logger
 	clock    func() time.Time
 	services []*service
+	counted  *counted // nil: nobody is told
 	proxy    *proxy.Server
 	listener net.Listener
 	ending   atomic.Bool
@@ -94,6 +99,7 @@ func open(ctx context.Context, c Config) (f *Front, leave func(), err error) {
 		unlock()
 		return nil, nil, err
 	}
+	f.counted = f.counting(c.Tell)
 	if ended, err := process.Sweep(ctx); ended > 0 || err != nil {
 		f.log.Warn("something was left of a front that had died", "processes", ended, "error", err)
 	}
@@ -113,7 +119,7 @@ func (f *Front) listen(ctx context.Context) error {
 		names := &privacy.Pseudonyms{Now: f.clock}
 		f.proxy, err = proxy.New(proxy.Config{StateDir: f.folder.at("table"), Listeners: []net.Listener{l}, PublicPort: 443,
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return certificate, nil },
-			Balancers:      balancers(host), Health: f, Log: f.log, AccessLog: f.out, Pseudonym: names.Of, Drain: f.spec.drain(), Clock: f.clock})
+			Balancers:      balancers(host), Health: f, Log: f.log, AccessLog: f.out, Pseudonym: names.Of, Unsampled: reachHeader, Drain: f.spec.drain(), Clock: f.clock})
 	}
 	if err == nil {
 		for _, s := range f.spec.Services {
@@ -127,6 +133,10 @@ func (f *Front) listen(ctx context.Context) error {
 	}
 	return nil
 }
+
+// reachHeader is what a balancer before the front tells requests by that are for one rollout, whatever its share. A client of the
+// internet that sends it keeps its own requests out of the samples, and nothing else.
+const reachHeader = "Lotse-Reach"
 
 // balancers are whose word about the client is believed. A balancer has an address of the private network that it shares with the
 // instance (RFC 1918, RFC 4193); nobody on the internet can connect from one. Where the front listens on loopback alone, whatever
@@ -168,10 +178,16 @@ func (f *Front) run(ctx context.Context, ready func(address string)) error {
 		all.Go(func() { s.keep(alive) })
 		all.Go(func() { s.watch(alive) })
 	}
+	if f.counted != nil {
+		all.Go(func() { f.counted.keep(alive) })
+	}
 	err = f.proxy.Run(ctx)
 	end()
 	all.Wait()
 	f.tasks.Wait()
+	if f.counted != nil {
+		f.counted.last(context.WithoutCancel(ctx))
+	}
 	if errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -112,7 +112,8 @@ type ship struct {
 	out  *buffer
 	errs *buffer
 	stop func() error // ends it as SIGTERM does, and waits
-	cmd  *exec.Cmd    // of one that is a process of its own
+	tell func(context.Context, Log, time.Time, []string) error
+	cmd  *exec.Cmd // of one that is a process of its own
 }
 
 // environ is what a platform gives: settings, and where to listen.
@@ -140,7 +141,7 @@ func (s *ship) begin() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- Run(ctx, Config{Dir: s.dir, Env: s.env, Out: s.out, Log: slog.New(slog.NewTextHandler(s.errs, nil)), Ready: func(a string) { ready <- a }})
+		ended <- Run(ctx, Config{Dir: s.dir, Env: s.env, Out: s.out, Log: slog.New(slog.NewTextHandler(s.errs, nil)), Ready: func(a string) { ready <- a }, Tell: s.tell})
 	}()
 	s.stop = sync.OnceValue(func() error { cancel(); return <-ended })
 	s.t.Cleanup(func() {

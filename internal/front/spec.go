@@ -38,6 +38,14 @@ type Spec struct {
 	Migrations string        `json:"migrations,omitempty"` // folder of the release with SQL files, for `lotse front migrate`
 	Postgres   int           `json:"postgres,omitempty"`   // major version of the database that the platform runs for the stage; 0: none
 	Drain      time.Duration `json:"drain,omitempty"`      // what requests in flight get at the end, in nanoseconds; 0: the longest of the services, or 30 s
+	Samples    *Log          `json:"samples,omitempty"`    // where what was counted is told; nil: nowhere
+}
+
+// Log is a log of the platform's, which is there.
+type Log struct {
+	Region string `json:"region"`
+	Group  string `json:"group"`
+	Stream string `json:"stream,omitempty"` // made where it is not there; in a Spec empty: each front has its own
 }
 
 // Read reads the Spec of the release in dir, and says everything that is wrong with it. ErrNotFound where there is none, ErrBadInput

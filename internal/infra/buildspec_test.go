@@ -223,3 +223,16 @@ func TestCIFollowsTheApp(t *testing.T) {
 		}
 	}
 }
+
+// With a limit CodeBuild refuses what is too much; without one, it waits (CodeBuild User Guide, "Build concurrency").
+func TestBuildsAreNotLimited(t *testing.T) {
+	files, err := CodePipeline(shape(t, "mixed"), Options{Version: "v1.2.3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if strings.Contains(f.Content, "ConcurrentBuildLimit") {
+			t.Errorf("%s limits builds, so the second of two is refused", f.Name)
+		}
+	}
+}

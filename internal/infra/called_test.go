@@ -72,6 +72,7 @@ func allowedOn(policy []Statement, thing string) map[string]Statement {
 func TestPolicyIsWhatOthersCall(t *testing.T) {
 	for _, c := range []struct{ room, shape, thing, only string }{
 		{"vault", "mixed", ":secret:lotse/whatsgonow/*", ForSecrets},
+		{"vault", "static", ":secret:lotse/shop/*", ForSecrets},
 		{"share", "mixed", "lotse-whatsgonow-releases-", ForHistory},
 		{"share", "static", "lotse-shop-releases-", ForHistory},
 		{"bucket", "static", "-site-", ""},

@@ -20,7 +20,7 @@ import (
 
 // Cloud is the account of AWS in which Plan looks and Apply works, by stacks of CloudFormation. Its methods keep nothing in it.
 //
-// What they tell an error by: ErrBadInput for credentials that there are not, or that are of another account or region; ErrRefused for a
+// What they tell an error by: ErrMissing for credentials that there are not; ErrBadInput for those of another account or region; ErrRefused for a
 // missing permission (the hint has the statement that grants it), a stack that is not ours, and data that would be lost; ErrBusy while
 // somebody else's operation is at work; ErrUnavailable for what another attempt may get over: throttling, expired credentials, a lost
 // network. After any of them, and after a cancel, a second Apply goes on where the first one ended.
@@ -185,8 +185,8 @@ func (s *session) identify(ctx context.Context, home deploy.AWS) error {
 }
 
 func noCredentials() error {
-	return deploy.Hint(fmt.Errorf("%w: there are no credentials of AWS", deploy.ErrBadInput),
-		"log in (aws sso login), name a profile (AWS_PROFILE), or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+	return deploy.Hint(fmt.Errorf("%w: there are no credentials for AWS", deploy.ErrMissing),
+		"log in with `aws sso login`, or set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 }
 
 // principal is user/anna or role/Deployer of an ARN. The name of a role's session is left out, and so is the host of a mail address: both

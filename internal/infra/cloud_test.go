@@ -213,7 +213,7 @@ func TestBadInput(t *testing.T) {
 				cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return aws.Credentials{}, errors.New("no IMDS") })
 				return cfg, err
 			}
-		}, sentinel: deploy.ErrBadInput, says: []string{"no credentials", "aws sso login"}},
+		}, sentinel: deploy.ErrMissing, says: []string{"no credentials", "aws sso login"}},
 		"expired credentials": {before: func(w *awsfake.World) { w.Inject(awsfake.Expired("")) }, sentinel: deploy.ErrUnavailable, says: []string{"expired", "log in again"}},
 		"a region that is not enabled": {before: func(w *awsfake.World) {
 			w.Inject(awsfake.Fault{Service: "sts", Times: -1, Code: "InvalidClientTokenId", Message: "The security token included in the request is invalid", HTTP: 403})

@@ -32,17 +32,17 @@ func mainTemplate(t *testing.T, app deploy.App) (string, map[string]any) {
 	return "", nil
 }
 
-// The contract with the engine, word for word: what it reads of each kind of app.
+// The contract with the engine, word for word: what it reads of each kind of app. Addresses are for people.
 func TestOutputsAreTheContract(t *testing.T) {
 	running := "Application ServiceRole Vpc InstanceSubnets BalancerSubnets BalancerSecurityGroup Certificate Releases Key ProdInstanceProfile ProdInstanceSecurityGroup ProdLogs"
 	want := map[string]string{
-		"mixed": running + " Balancer Listener DevInstanceProfile DevInstanceSecurityGroup DevDatabaseHost DevDatabaseSecret DevVolumes DevLogs" +
+		"mixed": running + " Balancer Listener Address DevInstanceProfile DevInstanceSecurityGroup DevDatabaseHost DevDatabaseSecret DevVolumes DevLogs" +
 			" StagingInstanceProfile StagingInstanceSecurityGroup StagingDatabaseHost StagingDatabaseSecret StagingVolumes StagingLogs ProdDatabaseHost ProdDatabaseSecret ProdVolumes",
-		"static":         "Releases Key PreProdSite PreProdDistribution ProdSite ProdDistribution",
-		"supabase":       running + " Balancer Listener",
+		"static":         "Releases Key PreProdSite PreProdDistribution PreProdAddress ProdSite ProdDistribution ProdAddress",
+		"supabase":       running + " Balancer Listener Address",
 		"own-balancer":   running + " ProdDatabaseHost ProdDatabaseSecret",
-		"no-zone":        running + " Balancer Listener",
-		"static-no-zone": "Releases Key ProdSite ProdDistribution",
+		"no-zone":        running + " Balancer Listener Address",
+		"static-no-zone": "Releases Key ProdSite ProdDistribution ProdAddress",
 	}
 	for name := range shapes {
 		app := shape(t, name)

@@ -72,7 +72,8 @@ func Costs(app deploy.App, o Options) []CostLine {
 	for _, s := range p.Stages {
 		lines = append(lines, p.stageCosts(s, machines)...)
 	}
-	return append(lines, CostLine{"logs and alarms", "", 2, 15, "0.63 a GB taken in; 0.10 an alarm", pricing + "cloudwatch/pricing/"})
+	stages := len(p.Stages)
+	return append(lines, CostLine{"logs, metrics and alarms", "", 2 + stages, 15 + 2*stages, "0.63 a GB taken in; 3 metrics a stage at 0.30; 0.10 an alarm", pricing + "cloudwatch/pricing/"})
 }
 
 func (p plan) stageCosts(s stage, machines int) []CostLine {

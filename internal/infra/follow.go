@@ -124,7 +124,8 @@ func firstFailure(events []types.StackEvent) *types.StackEvent {
 // concluded is nil for a good end.
 func (w *work) concluded(st *stack, events []types.StackEvent) error {
 	last := events[len(events)-1]
-	if last.ResourceStatus == types.ResourceStatusCreateComplete || last.ResourceStatus == types.ResourceStatusUpdateComplete {
+	switch last.ResourceStatus {
+	case types.ResourceStatusCreateComplete, types.ResourceStatusUpdateComplete, types.ResourceStatusDeleteComplete:
 		return nil
 	}
 	what := fmt.Sprintf("the stack %s in %s ended in %s", st.Name, st.Region, last.ResourceStatus)
@@ -179,6 +180,8 @@ func (w *work) goOn(st *stack, events []types.StackEvent) string {
 	switch events[len(events)-1].ResourceStatus {
 	case "ROLLBACK_COMPLETE":
 		return "it holds nothing. Put right what failed, delete it, and apply again: " + deleteStackCommand(protected)
+	case "DELETE_FAILED":
+		return "take away what stands in the way, and destroy again"
 	case "ROLLBACK_FAILED":
 		return "something of it could not be taken away. Put right what failed, delete the stack, and apply again: " + unprotect(events, st.Region) + deleteStackCommand(protected)
 	case "UPDATE_ROLLBACK_COMPLETE":

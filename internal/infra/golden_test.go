@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -51,6 +53,24 @@ func golden(t *testing.T, name string, files []File) {
 		}
 		if !bytes.Equal(want, []byte(f.Content)) {
 			t.Errorf("%s differs from testdata (go test -update writes it anew): %s", f.Name, cmp.Diff(string(want), f.Content))
+		}
+	}
+}
+
+// A comment among the resources stands as deep as they do: what begins a line says something of the whole file.
+func TestCommentsStandAmongTheResources(t *testing.T) {
+	for name := range shapes {
+		files, err := Cloudformation(shape(t, name), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			lines := strings.Split(f.Content, "\n")
+			for i := slices.Index(lines, "Resources:") + 1; i < len(lines)-1 && !strings.HasPrefix(lines[i+1], "Outputs:"); i++ {
+				if strings.HasPrefix(lines[i], "#") {
+					t.Errorf("%s, %s, line %d: %s", name, f.Name, i+1, lines[i])
+				}
+			}
 		}
 	}
 }

@@ -23,7 +23,7 @@ func TestLossWantsAName(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := slices.IndexFunc(report.Stacks[0].Changes, func(c Change) bool { return c.Resource == "ProdDatabase" })
-	if i < 0 || report.Stacks[0].Changes[i].Action != "remove" || !report.Stacks[0].Changes[i].Loses || !strings.Contains(report.Stacks[0].Changes[i].Why, "a snapshot of the database is kept") {
+	if i < 0 || report.Stacks[0].Changes[i].Action != "remove" || !report.Stacks[0].Changes[i].Loses || !strings.Contains(report.Stacks[0].Changes[i].Why, "the database is kept, outside of the stack, and costs on") {
 		t.Errorf("the plan is %+v", report.Stacks[0].Changes)
 	}
 	before := w.Physical(home, parcelStack, "ProdDatabase")
@@ -93,13 +93,13 @@ func TestWhatLosesData(t *testing.T) {
 		want     Change
 	}{
 		"replaced": {[]string{"DBName: app", "DBName: other"}, "ProdDatabase",
-			Change{"replace", "ProdDatabase", "AWS::RDS::DBInstance", "DBName; a snapshot of the database is kept", true}},
+			Change{"replace", "ProdDatabase", "AWS::RDS::DBInstance", "DBName; the database is kept, outside of the stack, and costs on", true}},
 		"perhaps replaced": {[]string{"StorageType: gp3", "StorageType: gp2"}, "ProdDatabase",
 			Change{"replace", "ProdDatabase", "AWS::RDS::DBInstance", "perhaps: CloudFormation cannot tell before; StorageType", true}},
 		"its key changes, and not its name": {[]string{"EnableKeyRotation: true", "EnableKeyRotation: false"}, "ProdDatabase",
 			Change{"change", "ProdDatabase", "AWS::RDS::DBInstance", "KmsKeyId", false}},
-		"its snapshot is not kept any more": {[]string{"DeletionPolicy: Snapshot", "DeletionPolicy: Retain"}, "ProdDatabase",
-			Change{"change", "ProdDatabase", "AWS::RDS::DBInstance", "DeletionPolicy; DeletionPolicy Retain is taken away", true}},
+		"its replacement keeps more": {[]string{"DBInstance\n    DeletionPolicy: RetainExceptOnCreate\n    UpdateReplacePolicy: Retain", "DBInstance\n    DeletionPolicy: Snapshot\n    UpdateReplacePolicy: Snapshot"}, "ProdDatabase",
+			Change{"change", "ProdDatabase", "AWS::RDS::DBInstance", "DeletionPolicy, UpdateReplacePolicy", false}},
 		"replaced, and holds nothing": {[]string{"10.40.0.0/16", "10.41.0.0/16"}, "Vpc",
 			Change{"replace", "Vpc", "AWS::EC2::VPC", "CidrBlock", false}},
 	} {
@@ -126,21 +126,44 @@ func TestWhatLosesData(t *testing.T) {
 	}
 }
 
-// What was named is replaced, and what becomes of the old one is told.
+// What was named is replaced, under a name that it did not have, and what becomes of the old one is told: it is kept, protected or not, and
+// stays until somebody wants it gone.
 func TestReplacedByName(t *testing.T) {
-	w := madeFrom(t, "DBName: app", "DBName: other", `DBInstanceIdentifier: "lotse-`, `DBInstanceIdentifier: "old-`, "DeletionProtection: true", "DeletionProtection: false")
-	before := w.Physical(home, parcelStack, "ProdDatabase")
-	var said []string
-	_, err := cloudOf(w).Apply(bounded(t), appOf(t, parcels), []string{"ProdDatabase"}, func(line string) { said = append(said, line) })
-	fails(t, err, deploy.ErrRefused, "DevDatabase (AWS::RDS::DBInstance) would be replaced") // which is not named
-	if len(said) > 0 {
-		t.Errorf("something was done: %s", said)
+	for _, protected := range []string{"DeletionProtection: true", "DeletionProtection: false"} {
+		w := madeFrom(t, "DBName: app", "DBName: other", "DeletionProtection: true", protected)
+		before := w.Physical(home, parcelStack, "ProdDatabase")
+		var said []string
+		_, err := cloudOf(w).Apply(bounded(t), appOf(t, parcels), []string{"ProdDatabase"}, func(line string) { said = append(said, line) })
+		fails(t, err, deploy.ErrRefused, "DevDatabase (AWS::RDS::DBInstance) would be replaced") // which is not named
+		if len(said) > 0 {
+			t.Errorf("something was done: %s", said)
+		}
+		if _, err := cloudOf(w).Apply(bounded(t), appOf(t, parcels), []string{"ProdDatabase", "DevDatabase"}, func(line string) { said = append(said, line) }); err != nil {
+			t.Fatalf("%v\n%s", err, deploy.HintOf(err))
+		}
+		now := w.Physical(home, parcelStack, "ProdDatabase")
+		if now == before || !strings.HasPrefix(now, parcelStack+"-") || !slices.Contains(w.Kept(), before) || !slices.Contains(said, "ProdDatabase ("+before+") is kept, outside of the stack, and costs on") {
+			t.Errorf("it is %s and was %s, kept is %v, said was\n%s", now, before, w.Kept(), strings.Join(said, "\n"))
+		}
+		t.Log(strings.Join(said, "\n"))
 	}
-	if _, err := cloudOf(w).Apply(bounded(t), appOf(t, parcels), []string{"ProdDatabase", "DevDatabase"}, func(line string) { said = append(said, line) }); err != nil {
+}
+
+// A stage with a database that goes and comes back: its secret was kept, and is in nobody's way.
+func TestDatabaseComesBack(t *testing.T) {
+	w, c := applied(t, parcels)
+	secret := w.Physical(home, parcelStack, "ProdDatabaseSecret")
+	if _, err := c.Apply(bounded(t), appOf(t, withoutProd), []string{"ProdDatabase", "ProdDatabaseSecret", "ProdLogs"}, func(string) {}); err != nil {
 		t.Fatalf("%v\n%s", err, deploy.HintOf(err))
 	}
-	if w.Physical(home, parcelStack, "ProdDatabase") == before || !slices.Contains(w.Kept(), "snapshot of "+before) || !slices.Contains(said, "ProdDatabase (AWS::RDS::DBInstance) is deleted") {
-		t.Errorf("it is %s, kept is %v, said was\n%s", w.Physical(home, parcelStack, "ProdDatabase"), w.Kept(), strings.Join(said, "\n"))
+	if !slices.Contains(w.Kept(), secret) {
+		t.Fatalf("the secret was not kept, but %v", w.Kept())
+	}
+	if _, err := c.Apply(bounded(t), appOf(t, parcels), nil, func(string) {}); err != nil {
+		t.Fatalf("%v\n%s", err, deploy.HintOf(err))
+	}
+	if again := w.Physical(home, parcelStack, "ProdDatabaseSecret"); again == "" || again == secret {
+		t.Errorf("the secret of the database that came back is %q", again)
 	}
 }
 

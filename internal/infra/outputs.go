@@ -2,7 +2,7 @@ package infra
 
 import "strings"
 
-// outputsOf is the contract with the engine: what it reads of the stack.
+// outputsOf is the contract with the engine, what it reads of the stack, and the addresses that people put into their DNS.
 func outputsOf(p plan) []output {
 	all := []output{
 		{"Releases", "!Ref Releases", "aws_s3_bucket.releases.id"},
@@ -21,7 +21,8 @@ func outputsOf(p plan) []output {
 	if p.Shared {
 		all = append(all,
 			output{"Balancer", "!Ref Balancer", "aws_lb.main.arn"},
-			output{"Listener", "!Ref Listener", "aws_lb_listener.https.arn"})
+			output{"Listener", "!Ref Listener", "aws_lb_listener.https.arn"},
+			output{"Address", "!GetAtt Balancer.DNSName", "aws_lb.main.dns_name"}) // for people who make the records themselves
 	}
 	for _, s := range p.Stages {
 		all = append(all, stageOutputs(p, s)...)
@@ -38,6 +39,7 @@ func stageOutputs(p plan, s stage) (all []output) {
 	if p.Static {
 		add("Site", "!Ref STAGESite", "aws_s3_bucket.site[STAGE].id")
 		add("Distribution", "!Ref STAGEDistribution", "aws_cloudfront_distribution.site[STAGE].id")
+		add("Address", "!GetAtt STAGEDistribution.DomainName", "aws_cloudfront_distribution.site[STAGE].domain_name")
 		return all
 	}
 	add("InstanceProfile", "!Ref STAGEInstanceProfile", "aws_iam_instance_profile.instance[STAGE].name")

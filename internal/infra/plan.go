@@ -77,11 +77,8 @@ const maxHosts = 10
 // firstRedirect is the priority of the first rule that redirects: far behind those that Lotse and Beanstalk make, of 50,000.
 const firstRedirect = 40_001
 
-// Days that the access log is kept. The balancer's has whole IP addresses, CloudFront's has none.
-const (
-	daysWithAddresses = 7
-	daysWithout       = 30
-)
+// accessDays is how long CloudFront's access log is kept. It has no addresses. The balancer's would have them, and there is none.
+const accessDays = 30
 
 // beanstalkZones are the hosted zones of elasticbeanstalk.com (docs.aws.amazon.com/general/latest/gr/elasticbeanstalk.html).
 var beanstalkZones = map[string]string{
@@ -109,9 +106,8 @@ func planOf(app deploy.App, o Options) (plan, error) {
 	p.Redirects = slices.ContainsFunc(p.Stages, func(s stage) bool { return len(s.Redirects) > 0 })
 	p.Instance = cmp.Or(p.AWS.Instance, smallest(o.Machine))
 	p.BeanstalkZone = beanstalkZones[p.AWS.Region]
-	p.AccessDays, p.LogFields = daysWithAddresses, nil
 	if p.Static {
-		p.AccessDays, p.LogFields = daysWithout, logFields()
+		p.AccessDays, p.LogFields = accessDays, logFields()
 	}
 	p.name()
 	p.network()
@@ -215,17 +211,13 @@ func (p *plan) network() {
 }
 
 // subjects are whom a token of GitHub may speak for: a workflow of this repository that runs in the environment of a stage, which may
-// want a person's yes, or for the branch that a stage follows
-// (docs.github.com/actions/concepts/security/openid-connect).
+// want a person's yes. A branch alone is not enough: nobody would be asked (docs.github.com/actions/concepts/security/openid-connect).
 func (p *plan) subjects(app deploy.App) {
 	for _, s := range app.Stages {
 		if s.Engine != "aws" || p.AWS.Repository == "" {
 			continue
 		}
 		p.Subjects = append(p.Subjects, "repo:"+p.AWS.Repository+":environment:"+s.Name)
-		if s.On.Branch != "" {
-			p.Subjects = append(p.Subjects, "repo:"+p.AWS.Repository+":ref:refs/heads/"+s.On.Branch)
-		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 
 // Statement is one statement of a policy: it allows these actions on these resources. Sid says what for, in letters and digits.
 //
-// In resources, {region}, {account} and {key} (the ARN of the app's key) stand for what each writer knows by another name, and so does
+// In resources, {region}, {account}, {key} (the ARN of the app's key) and {vpc} (the id of its network) stand for what each writer knows by another name, and so does
 // {stage} where a statement is written once for all stages.
 type Statement struct {
 	Sid        string
@@ -65,7 +65,7 @@ func lotsePolicy(p plan) []Statement {
 		{"People", ForHistory, list("secretsmanager:CreateSecret", "secretsmanager:GetSecretValue"), list(secret("lotse-people/" + releases(app) + "-??????")), nil},
 	}
 	if p.Static {
-		return append(all, sitePolicy(p)...)
+		return slices.Concat(all, sitePolicy(p), secretsPolicy(app, ForSecrets))
 	}
 	all = append(all,
 		Statement{"Environments", ForEngine, list("elasticbeanstalk:CreateApplicationVersion", "elasticbeanstalk:DescribeApplicationVersions",
@@ -75,7 +75,9 @@ func lotsePolicy(p plan) []Statement {
 		Statement{"EnvironmentsPlatforms", ForEngine, list("elasticbeanstalk:ListPlatformVersions",
 			"elasticbeanstalk:CheckDNSAvailability", "elasticbeanstalk:DescribeAccountAttributes"), list(everything), nil},
 		Statement{"EnvironmentsRoles", ForEngine, list("iam:PassRole"), p.passed(),
-			[]Condition{{"StringEquals", "iam:PassedToService", list("elasticbeanstalk.amazonaws.com", "ec2.amazonaws.com")}}})
+			[]Condition{{"StringEquals", "iam:PassedToService", list("elasticbeanstalk.amazonaws.com", "ec2.amazonaws.com")}}},
+		Statement{"EnvironmentsServiceRoles", ForBeanstalk, list("iam:CreateServiceLinkedRole"), list("arn:aws:iam::{account}:role/aws-service-role/*"), // here, as the parts' policy has no room
+			[]Condition{{"StringEquals", "iam:AWSServiceName", list("autoscaling.amazonaws.com", "elasticbeanstalk.amazonaws.com", "elasticloadbalancing.amazonaws.com")}}})
 	all = append(all, trafficPolicy(p)...)
 	return append(all, stagePolicy(p)...)
 }
@@ -100,18 +102,36 @@ func stagePolicy(p plan) []Statement {
 			[]Condition{{"StringEquals", "ssm:resourceTag/lotse:app", list(app)}}},
 		{"InstancesDocument", ForEngine, list("ssm:SendCommand"), list("arn:aws:ssm:{region}::document/AWS-RunShellScript"), nil},
 		{"InstancesAnswers", ForEngine, list("ssm:GetCommandInvocation", "ssm:CancelCommand"), list(everything), nil},
-		{"Secrets", ForEngine, list("secretsmanager:DescribeSecret", "secretsmanager:CreateSecret", "secretsmanager:TagResource",
+		{"Logs", ForEngine, list("logs:FilterLogEvents", "logs:DeleteLogGroup"), list(
+			logs("/lotse/"+app+"/*"), logs("/aws/elasticbeanstalk/"+app+"-*")), nil},
+		{"LogsList", ForEngine, list("logs:DescribeLogGroups"), list(logs("*")), nil},
+	}
+	all = append(all, secretsPolicy(app, ForEngine)...)
+	if p.Databases {
+		all = append(all, Statement{"Database", ForEngine, list("rds:DescribeDBInstances"), list("arn:aws:rds:{region}:{account}:db:" + p.StackName + "-*"), nil},
+			Statement{"SecretsOfDatabases", ForEngine, list("secretsmanager:GetSecretValue"), p.databaseSecrets(), tagged(app)})
+	}
+	return all
+}
+
+// secretsPolicy is how secrets of the app are kept and read, wherever its stages run. by is who calls the first of them.
+func secretsPolicy(app, by string) []Statement {
+	return []Statement{
+		{"Secrets", by, list("secretsmanager:DescribeSecret", "secretsmanager:CreateSecret", "secretsmanager:TagResource",
 			"secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"), list(secret("lotse/" + app + "/*")), nil},
 		{"SecretsOfPeople", ForSecrets, list("secretsmanager:DeleteSecret", "secretsmanager:RestoreSecret"), list(secret("lotse/" + app + "/*")), nil},
 		// Of "*", since neither has a resource in IAM. A batch gives only the values that GetSecretValue allows (Service Authorization Reference,
 		// "AWS Secrets Manager"; Secrets Manager User Guide, "Permission to retrieve a group of secret values in a batch").
 		{"SecretsList", ForSecrets, list("secretsmanager:BatchGetSecretValue", "secretsmanager:ListSecrets"), list(everything), nil},
-		{"Logs", ForEngine, list("logs:FilterLogEvents", "logs:DeleteLogGroup"), list(
-			logs("/lotse/"+app+"/*"), logs("/aws/elasticbeanstalk/"+app+"-*")), nil},
-		{"LogsList", ForEngine, list("logs:DescribeLogGroups"), list(logs("*")), nil},
 	}
-	if p.Databases {
-		all = append(all, Statement{"Database", ForEngine, list("rds:DescribeDBInstances"), list("arn:aws:rds:{region}:{account}:db:" + p.StackName + "-*"), nil})
+}
+
+// databaseSecrets are those of the databases' owners. CloudFormation names them, after what they are called in the template.
+func (p plan) databaseSecrets() (all []string) {
+	for _, s := range p.Stages {
+		if s.Postgres != 0 {
+			all = append(all, secret(s.Camel+"DatabaseSecret-*"))
+		}
 	}
 	return all
 }
@@ -213,9 +233,16 @@ func partsPolicy(p plan) []Statement {
 			"autoscaling:PutScalingPolicy", "autoscaling:ResumeProcesses", "autoscaling:SetDesiredCapacity",
 			"autoscaling:SuspendProcesses", "autoscaling:TerminateInstanceInAutoScalingGroup", "autoscaling:UpdateAutoScalingGroup"),
 			list("arn:aws:autoscaling:{region}:{account}:autoScalingGroup:*:autoScalingGroupName/awseb-*"), nil},
-		{"PartsTemplates", ForBeanstalk, list("ec2:AuthorizeSecurityGroupEgress", "ec2:AuthorizeSecurityGroupIngress", "ec2:CreateLaunchTemplate",
-			"ec2:CreateLaunchTemplateVersion", "ec2:CreateSecurityGroup", "ec2:CreateTags", "ec2:DeleteLaunchTemplate", "ec2:DeleteLaunchTemplateVersions",
-			"ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress"), inEC2("launch-template/*", "security-group/*", "vpc/*", "instance/*", "volume/*", "network-interface/*"), nil},
+		// Templates have no tag of ours: Elastic Beanstalk gives environments' tags to them only where an option says so, and that for ever.
+		{"PartsTemplates", ForBeanstalk, list("ec2:CreateLaunchTemplate", "ec2:CreateLaunchTemplateVersion", "ec2:DeleteLaunchTemplate",
+			"ec2:DeleteLaunchTemplateVersions"), inEC2("launch-template/*"), nil},
+		// The tags by which other statements know the app's are given while a thing is made, and to nothing that is there already.
+		{"PartsTags", ForBeanstalk, list("ec2:CreateTags"), inEC2("launch-template/*", "instance/*", "volume/*", "network-interface/*"),
+			[]Condition{{"StringEquals", "ec2:CreateAction", list("RunInstances", "CreateLaunchTemplate")}}},
+		{"PartsSecurityGroups", ForBeanstalk, list("ec2:CreateSecurityGroup"), inEC2("security-group/*", "vpc/{vpc}"), nil},
+		{"PartsSecurityGroupsOfTheNetwork", ForBeanstalk, list("ec2:AuthorizeSecurityGroupEgress", "ec2:AuthorizeSecurityGroupIngress", "ec2:CreateTags",
+			"ec2:DeleteSecurityGroup", "ec2:RevokeSecurityGroupEgress", "ec2:RevokeSecurityGroupIngress"), inEC2("security-group/*"),
+			[]Condition{{"ArnEquals", "ec2:Vpc", inEC2("vpc/{vpc}")}}},
 		{"PartsInstances", ForBeanstalk, list("ec2:RunInstances"), append(inEC2("*/*"), // whatever an instance consists of
 			"arn:aws:ec2:{region}::image/*"), []Condition{{"ArnLike", "ec2:LaunchTemplate", inEC2("launch-template/*")}}},
 		{"PartsInstancesEnd", ForBeanstalk, list("ec2:TerminateInstances"), inEC2("instance/*"), tagged(p.App)},
@@ -224,8 +251,6 @@ func partsPolicy(p plan) []Statement {
 		{"PartsBucket", ForBeanstalk, list("s3:CreateBucket", "s3:GetBucketAcl", "s3:GetBucketLocation", "s3:GetBucketPolicy", "s3:ListBucket", "s3:PutBucketOwnershipControls",
 			"s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock"), list(beanstalkBucket), nil},
 		{"PartsBucketObjects", ForBeanstalk, list("s3:DeleteObject", "s3:GetObject", "s3:GetObjectAcl", "s3:PutObject"), list(beanstalkBucket + "/*"), nil},
-		{"PartsServiceRoles", ForBeanstalk, list("iam:CreateServiceLinkedRole"), list("arn:aws:iam::{account}:role/aws-service-role/*"), []Condition{{"StringEquals", "iam:AWSServiceName",
-			list("autoscaling.amazonaws.com", "elasticbeanstalk.amazonaws.com", "elasticloadbalancing.amazonaws.com")}}},
 	}
 	return append(all, partsOfTraffic(p))
 }
@@ -291,7 +316,7 @@ func beanstalk(app string) (arns []string) {
 
 // yamlStatements writes statements for CloudFormation.
 func (p plan) yamlStatements(at int, statements []Statement) string {
-	known := strings.NewReplacer("{region}", p.AWS.Region, "{account}", "${AWS::AccountId}", "{key}", "${Key.Arn}")
+	known := strings.NewReplacer("{region}", p.AWS.Region, "{account}", "${AWS::AccountId}", "{key}", "${Key.Arn}", "{vpc}", "${Vpc}")
 	pad := strings.Repeat(" ", at)
 	var b strings.Builder
 	for _, s := range statements {
@@ -334,7 +359,7 @@ func yamlText(s string) string {
 
 // hclStatements writes statements for Terraform's aws_iam_policy_document.
 func hclStatements(statements []Statement) string {
-	known := strings.NewReplacer("{region}", "${local.region}", "{account}", "${local.account}", "{key}", "${aws_kms_key.main.arn}", anyStage, "${each.key}")
+	known := strings.NewReplacer("{region}", "${local.region}", "{account}", "${local.account}", "{key}", "${aws_kms_key.main.arn}", "{vpc}", "${aws_vpc.main.id}", anyStage, "${each.key}")
 	var b strings.Builder
 	for i, s := range statements {
 		if i > 0 {

@@ -23,6 +23,9 @@ func Residency(app deploy.App) []Line {
 	if p.Told {
 		lines = append(lines, Line{"alarms", "SNS in " + region + ", encrypted; nobody's address is in a file of ours"})
 	}
+	if p.AWS.Repository != "" {
+		lines = append(lines, Line{"who deploys", "workflows of " + p.AWS.Repository + " on GitHub, in the environments of the stages, by one role for all stages: whoever may run one of them reaches every stage"})
+	}
 	lines = append(lines, Line{"control planes", "IAM, Route 53 and budgets are of all regions: roles, host names and sums of money; no personal data of the app's users"})
 	if p.AWS.OutsideEU != "" {
 		lines = append([]Line{{"outside the EU", region + ", because the file says: " + p.AWS.OutsideEU}}, lines...)
@@ -34,12 +37,9 @@ func runningResidency(p plan) []Line {
 	region := p.AWS.Region
 	lines := []Line{
 		{"requests", "balancer and instances in " + region + "; TLS from the browser to the balancer, and again from there to the instance"},
-		{"services", "EC2 in " + region + ", in private subnets"},
+		{"services", "EC2 in " + region + ", in private subnets; their root disks are encrypted where the account says so (EBS encryption by default)"},
 		{"logs", "CloudWatch in " + region + ", 30 days, encrypted with the app's key; without addresses"},
 		{"secrets", "Secrets Manager in " + region + ", encrypted"},
-	}
-	if p.Shared {
-		lines = append(lines, Line{"access log", "S3 in " + region + ", 7 days; it has the IP addresses of visitors, which are personal data"})
 	}
 	if p.Databases {
 		lines = append(lines, Line{"database", "RDS in " + region + ", encrypted, by TLS only, in subnets without a way out; backups of 7 days in the same region"})
@@ -55,8 +55,8 @@ func runningResidency(p plan) []Line {
 func cloudFrontResidency(region string) []Line {
 	return []Line{
 		{"files", "S3 in " + region + "; everybody may see them"},
-		{"CloudFront", "carries files alone, without cookies, queries, forms or an API behind it; its edge locations are also outside the EU, and see the visitor's IP address while they answer (in Europe for visitors from there)"},
-		{"access log", "S3 in " + region + ", 30 days; without IP address, browser, referrer, cookie and query"},
+		{"CloudFront", "carries files alone, without cookies, queries, forms or an API behind it; its edge locations are also outside the EU (price class 100: North America, Europe, Israel): the one that answers sees the visitor's IP address, and AWS does not promise which one that is"},
+		{"access log", "S3 in " + region + ", 30 days, and a day more as an old version; without IP address, browser, referrer, cookie and query"},
 		{"certificate", "ACM in " + EdgeRegion + ", the one exception: CloudFront takes it from there alone. Host names, no personal data"},
 		{"log delivery", "its settings are in " + EdgeRegion + ", as CloudFront is steered from there; no personal data"},
 	}

@@ -133,6 +133,9 @@ func policiesAreNarrow(template map[string]any) (wrong []string) {
 				if narrowable(fmt.Sprint(a)) && is(s, "*", "Resource") {
 					wrong = append(wrong, fmt.Sprintf("%s allows %s on everything", name, a))
 				}
+				if bounded := text(at(s, "Condition")); changesWhatIsThere(fmt.Sprint(a)) && !strings.Contains(bounded, "ec2:CreateAction") && !strings.Contains(bounded, "ec2:Vpc") && !strings.Contains(bounded, "aws:ResourceTag") {
+					wrong = append(wrong, fmt.Sprintf("%s allows %s on what is not the app's", name, a))
+				}
 			}
 			if len(actions) == 0 || at(s, "NotAction") != nil || at(s, "NotResource") != nil {
 				wrong = append(wrong, name+" has a statement that is not a list of actions")
@@ -152,6 +155,12 @@ func policiesAreNarrow(template map[string]any) (wrong []string) {
 	return wrong
 }
 
+// changesWhatIsThere are actions on things in EC2 that have no name of ours. Who may give them a tag can get past every condition on tags.
+func changesWhatIsThere(action string) bool {
+	return action == "ec2:CreateTags" || action == "ec2:TerminateInstances" || strings.HasPrefix(action, "ec2:") && strings.Contains(action, "SecurityGroup") &&
+		!strings.HasPrefix(action, "ec2:Create") && !strings.HasPrefix(action, "ec2:Describe")
+}
+
 // narrowable reports whether an action changes or reveals something, and so must name on what. Describing, listing, a batch of
 // secrets (each of which wants GetSecretValue) and what an agent on an instance says to its service cannot be narrowed in IAM.
 func narrowable(action string) bool {
@@ -167,7 +176,7 @@ func narrowable(action string) bool {
 func dataIsRetained(template map[string]any) (wrong []string) {
 	data := []string{"AWS::S3::Bucket", "AWS::RDS::DBInstance", "AWS::EFS::FileSystem", "AWS::KMS::Key", "AWS::SecretsManager::Secret", "AWS::Logs::LogGroup"}
 	each(template, "", func(name string, r map[string]any) {
-		kept := []string{"Retain", "RetainExceptOnCreate", "Snapshot"}
+		kept := []string{"Retain", "RetainExceptOnCreate"}
 		if slices.Contains(data, fmt.Sprint(r["Type"])) && (!slices.Contains(kept, fmt.Sprint(r["DeletionPolicy"])) || !slices.Contains(kept, fmt.Sprint(r["UpdateReplacePolicy"]))) {
 			wrong = append(wrong, name+" goes with its data")
 		}
@@ -200,6 +209,10 @@ func databasesAreClosed(template map[string]any) (wrong []string) {
 		}
 		if !strings.Contains(text(at(p, "MasterUserPassword")), "{{resolve:secretsmanager:") {
 			wrong = append(wrong, name+" has a password in the template")
+		}
+		// What has a name of ours CloudFormation cannot replace; and a secret that was kept is in the way of one of the same name.
+		if at(p, "DBInstanceIdentifier") != nil || at(template, "Resources", name+"Secret", "Properties", "Name") != nil {
+			wrong = append(wrong, name+", or its secret, has a fixed name")
 		}
 	})
 	if strings.Contains(text(at(template, "Resources", "DatabaseRouteOut")), "Type") {
@@ -242,10 +255,14 @@ func groupsAreNarrow(template map[string]any) (wrong []string) {
 func balancerIsStrict(template map[string]any) (wrong []string) {
 	each(template, "AWS::ElasticLoadBalancingV2::LoadBalancer", func(name string, r map[string]any) {
 		attributes := text(at(r, "Properties", "LoadBalancerAttributes"))
-		for _, key := range []string{"deletion_protection.enabled", "routing.http.drop_invalid_header_fields.enabled", "access_logs.s3.enabled"} {
-			if !strings.Contains(attributes, `{"Key":"`+key+`","Value":"true"}`) {
-				wrong = append(wrong, name+" lacks "+key)
-			}
+		if !strings.Contains(attributes, `{"Key":"routing.http.drop_invalid_header_fields.enabled","Value":"true"}`) {
+			wrong = append(wrong, name+" lets invalid headers through")
+		}
+		if !strings.Contains(attributes, `{"Key":"access_logs.s3.enabled","Value":"false"}`) {
+			wrong = append(wrong, name+" writes down the IP addresses of visitors")
+		}
+		if !strings.Contains(attributes, `{"Key":"deletion_protection.enabled","Value":"false"}`) {
+			wrong = append(wrong, name+" could not be taken away when making the stack fails")
 		}
 	})
 	each(template, "AWS::ElasticLoadBalancingV2::Listener", func(name string, r map[string]any) {
@@ -368,8 +385,8 @@ func githubIsNarrow(template map[string]any) (wrong []string) {
 	}
 	subjects, _ := at(trust, "StringEquals", "token.actions.githubusercontent.com:sub").([]any)
 	for _, s := range subjects {
-		if strings.Contains(fmt.Sprint(s), "*") {
-			wrong = append(wrong, fmt.Sprintf("any run may deploy: %v", s))
+		if strings.Contains(fmt.Sprint(s), "*") || !strings.Contains(fmt.Sprint(s), ":environment:") {
+			wrong = append(wrong, fmt.Sprintf("a run for which nobody's yes is asked may deploy: %v", s))
 		}
 	}
 	if len(subjects) == 0 {

@@ -36,6 +36,7 @@ type About struct {
 //	/health              200, or what Health says
 //	/about               About as JSON
 //	/get?word=w          w
+//	/fail                500
 //	/echo                the SHA-256 of the body that was sent, in hexadecimal
 //	/slow?bytes=n&for=d  n bytes, spread over d
 //	/socket              a websocket that echoes
@@ -102,6 +103,8 @@ func (a *App) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "get", "/":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprintln(w, r.URL.Query().Get("word")) //nolint:gosec // plain text, and the app under test has no users
+	case "fail":
+		http.Error(w, "as asked", http.StatusInternalServerError)
 	case "echo":
 		a.echo(w, r)
 	case "slow":

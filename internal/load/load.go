@@ -187,6 +187,7 @@ func (h *Hammer) take() bool {
 	case <-h.left:
 		return true
 	default:
+		h.enough() // who holds a connection open takes leave, too
 		return false
 	}
 }

@@ -304,6 +304,10 @@ func TestBounds(t *testing.T) {
 	if r := load.Run(within(t, 5*time.Second), byCount); r.Requests != 17 {
 		t.Error(r.Summary())
 	}
+	byCount.Sockets, byCount.Streams = 1, 1 // they hold their connections until the others have done enough
+	if r := load.Run(within(t, 5*time.Second), byCount); r.Took > 3*time.Second || r.Failed != 0 {
+		t.Error(r.Summary())
+	}
 	if r := load.Run(within(t, 5*time.Second), byTime); r.Took < 200*time.Millisecond || r.Took > 2*time.Second || r.Failed != 0 {
 		t.Error(r.Summary())
 	}

@@ -186,8 +186,8 @@ func (m message) facts() []string {
 		return nil
 	}
 	facts := []string{m.noun()}
-	if m.Trigger == deploy.ByPush {
-		facts[0] += " by push"
+	if m.Trigger != "" {
+		facts[0] += " by " + string(m.Trigger)
 	}
 	if m.Failure != nil && m.Release != "" {
 		facts = append(facts, "release "+m.Release.Short())

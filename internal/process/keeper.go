@@ -37,7 +37,7 @@ func keep(ctx context.Context, dir string, stdin io.Reader, cgroups string) erro
 	}
 	defer runtime.KeepAlive(lock) // freed by the kernel when we are gone, not a moment before
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGCHLD, unix.SIGHUP, unix.SIGINT)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGCHLD, unix.SIGHUP, unix.SIGINT, unix.SIGUSR1)
 	k := &keeper{dir: dir, spec: spec, cgroups: cgroups, signals: signals, handed: make(chan []*os.File, 1)}
 	if err := k.prepare(); err != nil {
 		return k.fail(err)
@@ -79,6 +79,10 @@ func (k *keeper) prepare() error {
 	k.state = before
 	if k.state.Marker == "" {
 		k.state.Marker = rand.Text()
+	}
+	k.state.Replaces = true
+	if r := k.state.Replacement; r != nil && r.Process.alive() && !k.state.Process.alive() {
+		k.state.Process, r.Process, r.Done = r.Process, identity{}, true // what it was to replace ended unseen
 	}
 	k.state.Keeper, err = identify(os.Getpid())
 	if err != nil {
@@ -123,6 +127,8 @@ func (k *keeper) signalled(ctx context.Context, s os.Signal) {
 	switch s {
 	case unix.SIGTERM:
 		k.stop()
+	case unix.SIGUSR1:
+		k.replace()
 	case unix.SIGCHLD:
 		if exit := k.reap(); exit != nil {
 			k.over(ctx, *exit)
@@ -155,26 +161,31 @@ func (k *keeper) adoptable() bool {
 
 // adopt goes on with a process that another keeper has started.
 func (k *keeper) adopt() {
-	fd, err := k.state.Process.open()
-	done := make(chan struct{})
-	k.ended = done
-	if err != nil {
-		close(done) // it has just ended
-	} else {
-		go func() {
-			_ = wait(-1, fd)
-			unix.Close(fd)
-			close(done)
-		}()
-	}
+	k.ended = waitForEnd(k.state.Process)
 	k.state.Phase, k.state.Adopted = running, true
 	k.state.Listening = len(k.spec.Listen) == 0
 	k.up = time.Now()
 	k.journal.read(true)
 	if len(k.spec.Listen) > 0 && k.spec.Handover != "" {
-		go k.takeBack(done)
+		go k.takeBack(k.ended)
 	}
 	k.save()
+}
+
+// waitForEnd is for a process that is not our child.
+func waitForEnd(id identity) <-chan struct{} {
+	fd, err := id.open()
+	done := make(chan struct{})
+	if err != nil {
+		close(done) // it has just ended
+		return done
+	}
+	go func() {
+		_ = wait(-1, fd)
+		unix.Close(fd)
+		close(done)
+	}()
+	return done
 }
 
 // takeBack asks the adopted process for its listeners until it has given them or is gone.
@@ -257,11 +268,7 @@ func (k *keeper) start(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrKeeper, err)
 	}
 	defer out.Close()
-	l := launch{spec: &k.spec, output: out, passed: k.listeners, cgroup: k.state.Cgroup}
-	l.env = append(l.env, markerName+"="+k.state.Marker)
-	if n := len(k.listeners); n > 0 {
-		l.env = append(l.env, "LISTEN_FDS="+strconv.Itoa(n), "LISTEN_FDNAMES="+listenNames(k.spec.Listen))
-	}
+	l := k.launch(&k.spec, out)
 	k.state.Process, err = launchAside(&l)
 	if err != nil {
 		return err
@@ -274,6 +281,15 @@ func (k *keeper) start(ctx context.Context) error {
 	k.journal.read(false)
 	k.save()
 	return nil
+}
+
+func (k *keeper) launch(spec *Spec, out *os.File) launch {
+	l := launch{spec: spec, output: out, passed: k.listeners, cgroup: k.state.Cgroup}
+	l.env = append(l.env, markerName+"="+k.state.Marker)
+	if n := len(k.listeners); n > 0 {
+		l.env = append(l.env, "LISTEN_FDS="+strconv.Itoa(n), "LISTEN_FDNAMES="+listenNames(k.spec.Listen))
+	}
+	return l
 }
 
 // listenNames makes names without the colon that separates them.
@@ -317,6 +333,8 @@ func (k *keeper) reap() *Exit {
 			e := exitOf(syscall.WaitStatus(status))
 			exit = &e
 			k.state.Last = exit
+		} else {
+			k.nextEnded(pid, syscall.WaitStatus(status))
 		}
 	}
 }

@@ -89,9 +89,19 @@ func ShareListeners(ctx context.Context, socket string, files []*os.File) error 
 		return fmt.Errorf("share the listeners: %w", err)
 	}
 	defer l.Close()
+	l.SetUnlinkOnClose(false)
 	if err := os.Chmod(socket, 0o600); err != nil {
 		return fmt.Errorf("share the listeners: %w", err)
 	}
+	ours, err := os.Lstat(socket)
+	if err != nil {
+		return fmt.Errorf("share the listeners: %w", err)
+	}
+	defer func() {
+		if now, err := os.Lstat(socket); err == nil && os.SameFile(ours, now) { // it may be a successor's by now
+			os.Remove(socket)
+		}
+	}()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	for {
 		conn, err := l.AcceptUnix()

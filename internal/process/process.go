@@ -55,6 +55,10 @@ var (
 	ErrKeeper = errors.New("the keeper failed")
 	// ErrUnknown: nothing was ever started in this directory.
 	ErrUnknown = errors.New("nothing was started here")
+	// ErrReplace: the process that ran before goes on.
+	ErrReplace = errors.New("the process was not replaced")
+	// ErrBusy: the same call may succeed later.
+	ErrBusy = errors.New("the process is being replaced")
 	// ErrNotEnded: something of the tree was still alive after SIGKILL (a process that the kernel does not let go, such as
 	// one that waits for a dead disk).
 	ErrNotEnded = errors.New("the process did not end")

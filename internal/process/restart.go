@@ -10,6 +10,9 @@ import (
 func (k *keeper) over(ctx context.Context, exit Exit) {
 	k.ended = nil
 	k.state.Last = &exit
+	if k.succeeded(exit) {
+		return
+	}
 	k.sweep()
 	k.journal.drain()
 	if time.Since(k.up) >= backoffReset {

@@ -52,6 +52,9 @@ type state struct {
 	Marker    string    `json:"marker"`
 	Unlimited []string  `json:"unlimited,omitempty"`
 	Listening bool      `json:"listening,omitempty"`
+
+	Replaces    bool         `json:"replaces,omitempty"` // the keeper knows how
+	Replacement *replacement `json:"replacement,omitempty"`
 }
 
 func readState(dir string) (state, error) {

@@ -54,6 +54,24 @@ func (c *Client) Remove(ctx context.Context, key string, fence int64) error {
 	return c.call(ctx, http.MethodDelete, "/site", url.Values{"key": {key}, "fence": {strconv.FormatInt(fence, 10)}}, nil, nil)
 }
 
+// Hold keeps new requests of a site waiting, until h.For from now is over; nil lets them go on now. What is in flight is left alone. Another
+// hold replaces one that goes on. ErrFenced, ErrInvalid, ErrUnknown: nothing was changed. It survives the proxy.
+func (c *Client) Hold(ctx context.Context, key string, fence int64, h *Hold) error {
+	return c.call(ctx, http.MethodPut, "/hold", url.Values{"key": {key}, "fence": {strconv.FormatInt(fence, 10)}}, h, nil)
+}
+
+// Maintain answers new requests of a site by a page, until it is called with nil. Errors and what survives are as with Hold.
+func (c *Client) Maintain(ctx context.Context, key string, fence int64, m *Maintenance) error {
+	return c.call(ctx, http.MethodPut, "/maintenance", url.Values{"key": {key}, "fence": {strconv.FormatInt(fence, 10)}}, m, nil)
+}
+
+// Closure returns what keeps requests from a site now, or ErrUnknown.
+func (c *Client) Closure(ctx context.Context, key string) (Closure, error) {
+	var now Closure
+	err := c.call(ctx, http.MethodGet, "/closure", url.Values{"key": {key}}, nil, &now)
+	return now, err
+}
+
 // Drain waits until nothing of the release is in flight. Websockets are closed with 1001 and event streams between two
 // events, spread over four fifths of timeout; what remains at its end is cut. ErrServing when the release has a share of
 // requests, or gets one again meanwhile. An unknown release, or one that was drained before, is Drained{}. A cancel ends
@@ -72,12 +90,43 @@ func (c *Client) Stats(ctx context.Context) (Stats, error) {
 	return s, err
 }
 
+// Samples returns what clients asked a site for between from and to, one Sample for each release, service, method and endpoint that had a
+// request then, sorted by these. Both ends are moved outwards to multiples of SampleSlot; the last 15 minutes are kept, in memory. What
+// went by Reach or was answered by the gate of a private site is not among it.
+func (c *Client) Samples(ctx context.Context, key string, from, to time.Time) ([]Sample, error) {
+	var list []Sample
+	query := url.Values{"key": {key}, "from": {from.Format(time.RFC3339Nano)}, "to": {to.Format(time.RFC3339Nano)}}
+	err := c.call(ctx, http.MethodGet, "/samples", query, nil, &list)
+	return list, err
+}
+
 // Ping returns nil when a proxy answers, else ErrNoProxy.
 func (c *Client) Ping(ctx context.Context) error {
 	return c.call(ctx, http.MethodGet, "/ping", nil, nil, nil)
 }
 
+// PID returns the process id of the proxy that answers, 0 when that has not taken over yet from the one before, else ErrNoProxy.
+func (c *Client) PID(ctx context.Context) (int, error) {
+	var p pong
+	err := c.call(ctx, http.MethodGet, "/ping", nil, nil, &p)
+	return p.PID, err
+}
+
+type pong struct {
+	PID int `json:"pid"`
+}
+
+// call asks again where a successor has taken over between the dial and the answer.
 func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	for range 3 {
+		if err := c.callOnce(ctx, method, path, query, in, out); !errors.Is(err, errMoved) {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: proxies follow each other too fast", ErrNoProxy)
+}
+
+func (c *Client) callOnce(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -21,27 +22,36 @@ const controlBody = 16 << 20
 // control is the socket by which the proxy is steered. Who may open it may steer: it is 0600 from its first instant.
 type control struct {
 	s    *Server
-	l    net.Listener
-	http *http.Server
+	http *http.Server // nil: not steered
 	path string
+
+	mu   sync.Mutex
+	l    net.Listener
 	info os.FileInfo // of our socket, to tell it from a successor's
+	over bool
+	lost chan error // a renewed socket failed
 }
 
-// listenControl binds aside, where nobody else can look, and renames: a successor takes the name over without a gap.
 func (s *Server) listenControl() (*control, error) {
-	c := &control{s: s, path: s.cfg.Control}
+	c := &control{s: s, path: s.cfg.Control, lost: make(chan error, 1)}
 	if c.path == "" {
 		return c, nil
 	}
+	c.http = &http.Server{Handler: s.withReach(s.controlHandler(c)), ReadHeaderTimeout: headerTimeout}
+	return c, c.listen()
+}
+
+// listen binds aside, where nobody else can look, and renames: a successor takes the name over without a gap.
+func (c *control) listen() error {
 	dir, err := os.MkdirTemp(filepath.Dir(c.path), ".c")
 	if err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
+		return fmt.Errorf("control socket: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	aside := filepath.Join(dir, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: aside, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("control socket: %w", err)
+		return fmt.Errorf("control socket: %w", err)
 	}
 	l.SetUnlinkOnClose(false)
 	err = os.Chmod(aside, 0o600)
@@ -53,39 +63,75 @@ func (s *Server) listenControl() (*control, error) {
 	}
 	if err != nil {
 		l.Close()
-		return nil, fmt.Errorf("control socket: %w", err)
+		return fmt.Errorf("control socket: %w", err)
 	}
 	c.l = l
-	c.http = &http.Server{Handler: s.withReach(s.controlHandler()), ReadHeaderTimeout: headerTimeout}
-	return c, nil
+	return nil
 }
 
 func (c *control) serve(ctx context.Context) error {
-	if c.l == nil {
+	if c.http == nil {
 		<-ctx.Done()
 		return nil
 	}
-	if err := c.http.Serve(c.l); !errors.Is(err, http.ErrServerClosed) {
+	go c.accept(c.l)
+	select {
+	case err := <-c.lost:
 		return fmt.Errorf("control socket: %w", err)
+	case <-ctx.Done():
+		return nil
 	}
-	return nil
+}
+
+func (c *control) accept(l net.Listener) {
+	if err := c.http.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		c.lost <- err
+	}
+}
+
+// renew takes the name back from a successor that has failed.
+func (c *control) renew() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if info, err := os.Lstat(c.path); c.over || err == nil && os.SameFile(info, c.info) {
+		return nil
+	}
+	before := c.l
+	if err := c.listen(); err != nil {
+		return err
+	}
+	go c.accept(c.l)
+	return before.Close()
 }
 
 // close takes the socket away, unless a successor has put its own there.
 func (c *control) close() {
-	if c.l == nil {
+	if c.http == nil {
 		return
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.over = true
 	if info, err := os.Lstat(c.path); err == nil && os.SameFile(info, c.info) {
 		os.Remove(c.path)
 	}
 	c.http.Close()
 }
 
-func (s *Server) controlHandler() http.Handler {
+func (s *Server) controlHandler(c *control) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ping", func(w http.ResponseWriter, r *http.Request) { reply(w, struct{}{}, nil) })
+	mux.HandleFunc("GET /ping", func(w http.ResponseWriter, r *http.Request) { reply(w, s.pong(), nil) })
+	mux.HandleFunc("POST /succeed", func(w http.ResponseWriter, r *http.Request) { s.succeeded(c, w, r) })
 	mux.HandleFunc("GET /stats", func(w http.ResponseWriter, r *http.Request) { reply(w, s.stats(), nil) })
+	mux.HandleFunc("GET /samples", func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		from, err := time.Parse(time.RFC3339Nano, q.Get("from"))
+		to, err2 := time.Parse(time.RFC3339Nano, q.Get("to"))
+		if err = errors.Join(err, err2); err != nil {
+			err = fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+		reply(w, s.Samples(q.Get("key"), from, to), err)
+	})
 	mux.HandleFunc("GET /sites", func(w http.ResponseWriter, r *http.Request) { reply(w, s.listSites(), nil) })
 	mux.HandleFunc("GET /site", func(w http.ResponseWriter, r *http.Request) {
 		site, err := s.get(r.URL.Query().Get("key"))
@@ -108,6 +154,12 @@ func (s *Server) controlHandler() http.Handler {
 		}
 		reply(w, struct{}{}, err)
 	})
+	mux.HandleFunc("GET /closure", func(w http.ResponseWriter, r *http.Request) {
+		c, err := s.closure(r.URL.Query().Get("key"))
+		reply(w, c, err)
+	})
+	mux.HandleFunc("PUT /hold", closing(s.hold))
+	mux.HandleFunc("PUT /maintenance", closing(s.maintain))
 	mux.HandleFunc("POST /drain", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		timeout, err := time.ParseDuration(q.Get("timeout"))
@@ -118,6 +170,23 @@ func (s *Server) controlHandler() http.Handler {
 		reply(w, done, err)
 	})
 	return mux
+}
+
+// closing takes what is to be in force; null ends it.
+func closing[T any](do func(key string, fence int64, to *T) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		fence, err := strconv.ParseInt(r.URL.Query().Get("fence"), 10, 64)
+		var to *T
+		if err == nil {
+			err = json.NewDecoder(http.MaxBytesReader(w, r.Body, controlBody)).Decode(&to)
+		}
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrInvalid, err)
+		} else {
+			err = do(r.URL.Query().Get("key"), fence, to)
+		}
+		reply(w, struct{}{}, err)
+	}
 }
 
 func (s *Server) listSites() []Site {
@@ -138,7 +207,7 @@ type answer struct {
 
 func sentinels() map[string]error {
 	return map[string]error{"fenced": ErrFenced, "invalid": ErrInvalid, "host-taken": ErrHostTaken, "unknown": ErrUnknown,
-		"serving": ErrServing, "damaged": ErrDamaged}
+		"serving": ErrServing, "damaged": ErrDamaged, "newer": ErrNewer, "moved": errMoved}
 }
 
 func reply(w http.ResponseWriter, value any, err error) {

@@ -16,6 +16,9 @@ const (
 
 // drain waits until nothing of a release is in flight. See Client.Drain.
 func (s *Server) drain(ctx context.Context, key, id string, timeout time.Duration) (Drained, error) {
+	begin := time.Now()
+	s.afterPredecessor(ctx, timeout)
+	timeout -= time.Since(begin)
 	s.mu.Lock()
 	f := s.flights[flightKey{key, id}]
 	s.mu.Unlock()
@@ -176,6 +179,9 @@ func (s *Server) leave(front *front) {
 	deadline, _ := ctx.Deadline()
 	s.emptyAll(times, func(time.Duration) time.Duration { return time.Until(deadline) })
 	close(s.ended)
+	told, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	s.untilQuiet(told) // what waited says so to its client
 	front.close()
 	settled, cancel := context.WithTimeout(context.Background(), lingerTime)
 	defer cancel()

@@ -12,37 +12,35 @@ const (
 
 // endpoint turns a path into the pattern that the access log shows. A segment stays only when it looks like a word that
 // a programmer wrote: letters, marks, few digits. Numbers, uuids, hashes, mail addresses, anything escaped become {id}.
-func endpoint(path string) string {
-	var b strings.Builder
+func endpoint(path string) string { return string(appendEndpoint(nil, path)) }
+
+func appendEndpoint(b []byte, path string) []byte {
 	segments := 0
 	for rest := strings.TrimPrefix(path, "/"); ; segments++ {
 		segment, tail, more := strings.Cut(rest, "/")
 		if segments == maxSegments {
-			b.WriteString("/…")
-			break
+			return append(b, "/…"...)
 		}
-		b.WriteByte('/')
-		b.WriteString(pattern(segment))
+		b = appendPattern(append(b, '/'), segment)
 		if !more {
-			break
+			return b
 		}
 		rest = tail
 	}
-	return b.String()
 }
 
-func pattern(segment string) string {
+func appendPattern(b []byte, segment string) []byte {
 	if isWord(segment) || segment == ours {
-		return segment
+		return append(b, segment...)
 	}
 	dot := strings.LastIndexByte(segment, '.')
 	if dot < 0 || !isExtension(segment[dot+1:]) || strings.ContainsFunc(segment, strange) {
-		return placeholder
+		return append(b, placeholder...)
 	}
 	if name := segment[:dot]; isWord(name) && name != "" {
-		return segment
+		return append(b, segment...)
 	}
-	return placeholder + segment[dot:]
+	return append(append(b, placeholder...), segment[dot:]...)
 }
 
 // strange marks a segment of which not even the end is shown: it can be a mail address.

@@ -14,13 +14,7 @@ import (
 
 const statusClientGone = 499 // in the log only: the client went before there was an answer
 
-// waiting for an instance is bounded in time, per request, and in number, per site.
-const (
-	waitLimit   = 10 * time.Second
-	waitersMost = 1000
-
-	lastWords = time.Second // what an exchange that is cut has to tell its client so
-)
+const lastWords = time.Second // what an exchange that is cut has to tell its client so
 
 var errCut = errors.New("cut: the drain time is over")
 
@@ -52,6 +46,9 @@ type exchange struct {
 	out     int64
 	aborted bool
 	stream  bool // a websocket or an event stream: its length is no latency
+
+	heldFor   time.Duration // by a hold: no latency either
+	waitedOut *barrier
 
 	mu     sync.Mutex // guards what follows, and calls on w from others than the handler
 	over   bool
@@ -136,6 +133,11 @@ func (x *exchange) aim() bool {
 		if !x.enters() {
 			return false
 		}
+		if on, again := x.passes(); !on {
+			return false
+		} else if again {
+			continue
+		}
 		release := x.choose()
 		if release == nil {
 			x.unavailable("no release serves here now")
@@ -172,10 +174,15 @@ func (x *exchange) lookUp(t *table) *entry {
 }
 
 func (x *exchange) choose() *liveRelease {
-	if x.pin == nil {
-		return x.entry.site.pick()
+	if x.pin != nil {
+		return x.entry.site.find(x.pin.release)
 	}
-	return x.entry.site.find(x.pin.release)
+	if name := x.r.Header[forHeader]; len(name) == 1 {
+		if r := x.entry.site.named(name[0]); r != nil {
+			return r
+		}
+	}
+	return x.entry.site.pick()
 }
 
 func (x *exchange) take(r *liveRelease) {
@@ -217,6 +224,7 @@ func (x *exchange) finish() {
 		x.entry.site.atGate.add(x, took)
 	case x.route != nil:
 		x.route.count.add(x, took)
+		x.route.count.sample(x, took)
 	}
 	x.server.access.put(x.line(took))
 }
@@ -274,11 +282,17 @@ func (x *exchange) WriteHeader(status int) {
 	if x.entry != nil && x.entry.site.gate != nil {
 		x.w.Header()[robotsHeader] = []string{noRobots}
 	}
+	if x.flight != nil && x.navigates() {
+		x.w.Header().Add("Server-Timing", `lotse;desc="`+x.flight.label+`"`) // the one header of its own that a page can read
+	}
 	if x.server.closing.Load() {
 		x.w.Header().Set("Connection", "close") // HTTP/2: net/http makes a GOAWAY of it
 	}
 	x.w.WriteHeader(status)
 }
+
+// forHeader names the release that a call was made for: an open tab goes on to speak with the API that it knows.
+const forHeader = "Lotse-For"
 
 // What every answer of a private site says to search engines, whatever the app says.
 const (
@@ -325,44 +339,6 @@ func (x *exchange) unavailable(text string) {
 func (x *exchange) redirect(to string) {
 	x.Header().Set("Location", to)
 	x.plain(http.StatusPermanentRedirect, "moved")
-}
-
-// patience is how long and with how many others a request waits for an instance.
-type patience struct {
-	site  *siteCommon
-	timer *time.Timer
-	full  bool
-}
-
-func newPatience(site *siteCommon) *patience {
-	p := &patience{site: site, timer: time.NewTimer(waitLimit)}
-	p.full = site.waiting.Add(1) > waitersMost
-	return p
-}
-
-func (p *patience) end() {
-	if p != nil {
-		p.timer.Stop()
-		p.site.waiting.Add(-1)
-	}
-}
-
-// wait returns true when it is worth trying again.
-func (p *patience) wait(x *exchange, swapped, changed <-chan struct{}) bool {
-	if p.full {
-		return false
-	}
-	select {
-	case <-swapped:
-	case <-changed:
-	case <-p.timer.C:
-		return false
-	case <-x.r.Context().Done():
-		return false
-	case <-x.server.ended:
-		return false
-	}
-	return true
 }
 
 // body counts what is read of a request's body. The server closes the body itself; a transport that failed must not,

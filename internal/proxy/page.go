@@ -101,17 +101,21 @@ func (g *gate) names() (app, stage string) {
 	return app, stage
 }
 
-// page answers with a page of ours. It may load nothing, run nothing and stand in no frame. form-action holds for where a form's
-// answer leads, too, and the app's first page may send a person on to the host where they sign in to the app.
+// page answers with a page of ours. form-action holds for where a form's answer leads, too, and the app's first page may send a person on
+// to the host where they sign in to the app.
 func (x *exchange) page(status int, text string) {
 	digest := sha256.Sum256([]byte(style))
+	x.guarded(status, text, "style-src 'sha256-"+base64.StdEncoding.EncodeToString(digest[:])+"'; form-action https:")
+}
+
+// guarded answers with a page that may load nothing but what policy lets it, run nothing and stand in no frame.
+func (x *exchange) guarded(status int, text, policy string) {
 	h := x.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Content-Security-Policy", "default-src 'none'; img-src data:; style-src 'sha256-"+
-		base64.StdEncoding.EncodeToString(digest[:])+"'; form-action https:; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; img-src data:; "+policy+"; base-uri 'none'; frame-ancestors 'none'")
 	x.WriteHeader(status)
 	if x.r.Method != http.MethodHead {
 		_, _ = io.WriteString(x, text)

@@ -76,7 +76,7 @@ func (p *pin) entryOf(t *table, host string) *entry {
 
 func (s *liveSite) find(id string) *liveRelease {
 	for _, r := range s.releases {
-		if r.id == id {
+		if r.id == id && r.until.IsZero() {
 			return r
 		}
 	}

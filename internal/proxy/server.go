@@ -38,9 +38,17 @@ type Config struct {
 	Authority      *Authority                                           // certificates for localhost and *.localhost; nil: none
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error) // for all other names; nil: none
 
-	Log       *slog.Logger                   // nil: discarded
+	Log *slog.Logger // nil: discarded
+	// Predecessor is the proxy whose place this one takes when Run begins; nil: there is none. Ready is called when it has; nil: nobody.
+	Predecessor *Predecessor
+	Ready       func()
+
 	AccessLog io.Writer                      // one JSON line per request, written in batches from one goroutine; nil: none
 	Pseudonym func(client netip.Addr) string // what the access log says instead of an address; nil: nothing
+
+	// Unsampled is a header. Requests that have it, with whatever value, are in no samples: what stands before this proxy leads them to a
+	// release whatever its share. Empty: there is no such header.
+	Unsampled string
 
 	Drain time.Duration    // what the end of Run gives requests in flight when their site says nothing; 0: 30 s
 	Clock func() time.Time // wall clock of the statistics; nil: time.Now
@@ -60,6 +68,9 @@ type Server struct {
 	table   atomic.Pointer[table]
 	swaps   broadcast
 	closing atomic.Bool
+	inPlace atomic.Bool   // it has taken over, or had nobody to take over from
+	succeed chan struct{} // closed when a successor has taken over
+	heir    net.Conn      // … and it listens here; guarded by mu
 	ended   chan struct{} // requests that wait for an instance give up
 	air     atomic.Int64  // exchanges that have not ended
 	drains  atomic.Int64  // drains under way
@@ -75,6 +86,7 @@ type Server struct {
 	notes  []string
 
 	goodbyeTime time.Duration
+	readyTime   time.Duration // 0: as it should be
 
 	aimed   func() // for tests: called between the look at the table and the reference
 	noDrain bool   // a planted fault: drains answer without waiting, for the test that proves that another test sees it
@@ -92,7 +104,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Drain <= 0 {
 		cfg.Drain = defaultDrain
 	}
-	s := &Server{cfg: cfg, log: cfg.Log, since: cfg.Clock(), access: newAccessLog(cfg, cfg.Log), ended: make(chan struct{}), goodbyeTime: goodbyeTime,
+	s := &Server{cfg: cfg, log: cfg.Log, since: cfg.Clock(), access: newAccessLog(cfg, cfg.Log), ended: make(chan struct{}), succeed: make(chan struct{}), goodbyeTime: goodbyeTime,
 		looks:   make(chan struct{}, 1),
 		flights: map[flightKey]*flight{}, commons: map[string]*siteCommon{}}
 	s.table.Store(&table{})
@@ -116,6 +128,7 @@ func (s *Server) restore() {
 			continue
 		}
 		s.take(d)
+		d.live.common.close(s.state.Closures[site.Key])
 		s.table.Store(s.table.Load().with(site.Key, d.live))
 	}
 }
@@ -146,6 +159,7 @@ func (s *Server) put(site Site) error {
 	if err := s.admit(site); err != nil {
 		return err
 	}
+	site.Releases = s.state.remembering(site)
 	d, err := s.draft(site, false)
 	if err != nil {
 		return err
@@ -158,19 +172,30 @@ func (s *Server) put(site Site) error {
 	s.state = next
 	s.take(d)
 	s.swap(site.Key, d.live)
+	s.tell(site.Key)
 	return nil
 }
 
 // admit refuses old fences and hosts of others.
 func (s *Server) admit(site Site) error {
-	if last := s.state.Fences[site.Key]; site.Fence < last {
-		return fmt.Errorf("%s: fence %d, the last was %d: %w", site.Key, site.Fence, last, ErrFenced)
+	if err := s.admitFence(site.Key, site.Fence); err != nil {
+		return err
 	}
 	hosts := s.table.Load().hosts
 	for _, h := range site.names() {
 		if e := hosts[h]; e != nil && e.site.Key != site.Key {
 			return fmt.Errorf("%s belongs to %s: %w", h, e.site.Key, ErrHostTaken)
 		}
+	}
+	return nil
+}
+
+func (s *Server) admitFence(key string, fence int64) error {
+	if s.heir != nil {
+		return errMoved
+	}
+	if last := s.state.Fences[key]; fence < last {
+		return fmt.Errorf("%s: fence %d, the last was %d: %w", key, fence, last, ErrFenced)
 	}
 	return nil
 }
@@ -182,11 +207,18 @@ func (s *Server) swap(key string, live *liveSite) {
 	s.sweep()
 }
 
+func (s *Server) pong() pong {
+	if !s.inPlace.Load() {
+		return pong{}
+	}
+	return pong{os.Getpid()}
+}
+
 func (s *Server) remove(key string, fence int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if last := s.state.Fences[key]; fence < last {
-		return fmt.Errorf("%s: fence %d, the last was %d: %w", key, fence, last, ErrFenced)
+	if err := s.admitFence(key, fence); err != nil {
+		return err
 	}
 	next := s.state.without(key, fence)
 	if err := s.store.save(next); err != nil {
@@ -194,6 +226,10 @@ func (s *Server) remove(key string, fence int64) error {
 	}
 	s.state = next
 	s.swap(key, nil)
+	if common := s.commons[key]; common != nil {
+		common.close(Closure{})
+	}
+	s.tell(key)
 	return nil
 }
 
@@ -205,20 +241,22 @@ func (s *Server) get(key string) (Site, error) {
 }
 
 func (s *Server) stats() Stats {
+	s.noteMu.Lock()
+	defer s.noteMu.Unlock()
 	st := Stats{Since: s.since, Services: s.counts.read(), LogDropped: s.access.dropped.Load(), Draining: s.drains.Load()}
 	for _, site := range s.table.Load().sites {
 		st.Waiting += site.common.waiting.Load()
 	}
-	s.noteMu.Lock()
-	defer s.noteMu.Unlock()
 	st.Notes = append([]string(nil), s.notes...)
 	return st
 }
 
-// Run serves until ctx ends, then takes leave: it stops accepting, says goodbye on kept connections (GOAWAY, Connection:
+// Run serves until ctx ends or a successor has taken over, then takes leave: it stops accepting, says goodbye on kept connections (GOAWAY, Connection:
 // close), gives what is in flight its time, cuts the rest, writes the access log to its end and returns nil. An error
 // means that a listener or the control socket failed.
 func (s *Server) Run(ctx context.Context) error {
+	ctx, end := context.WithCancel(ctx)
+	defer end()
 	logged := make(chan struct{})
 	go func() {
 		defer close(logged)
@@ -238,11 +276,32 @@ func (s *Server) Run(ctx context.Context) error {
 	lost := front.begin(failed)
 	group.Go(func() error { return control.serve(failed) })
 	group.Go(func() error { return front.until(failed, lost) })
-	<-failed.Done()
+	group.Go(func() error { return s.takeOver(failed) })
+	select {
+	case <-failed.Done():
+	case <-s.succeed:
+		end()
+	}
 	s.leave(front)
 	control.close()
+	s.bequeath()
 	if err := group.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
+	}
+	return nil
+}
+
+// takeOver is when this proxy can do everything.
+func (s *Server) takeOver(ctx context.Context) error {
+	if p := s.cfg.Predecessor; p != nil {
+		if err := p.takeOver(); err != nil {
+			return err
+		}
+		go s.inherit(ctx, p)
+	}
+	s.inPlace.Store(true)
+	if s.cfg.Ready != nil {
+		s.cfg.Ready()
 	}
 	return nil
 }

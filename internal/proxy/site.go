@@ -15,12 +15,15 @@ type Site struct {
 
 // Release is one release in a site's table. The Shares of a site sum to 100, or to 0: then every request gets 503 with
 // Retry-After. A release with share 0 gets no request, except for immutable files that the others do not have (an old
-// tab still finds its assets).
+// tab still finds its assets), and those that name it in the header Lotse-For, when it had a share before.
 type Release struct {
 	ID     string  `json:"id"`    // rollout id, unique within the site
 	Label  string  `json:"label"` // for the response header Lotse-Release
 	Share  int     `json:"share"` // percent
 	Routes []Route `json:"routes"`
+
+	Until  time.Time `json:"until,omitzero"`   // it has ended, and its immutable files alone are served until then; zero: it is there
+	Served bool      `json:"served,omitempty"` // it had a share once; the Server says it
 }
 
 // Route is one service of a release: instances (Targets) or files (Static), never both.

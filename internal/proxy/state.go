@@ -22,6 +22,8 @@ type state struct {
 	Version int                   `json:"version"`
 	Fences  map[string]int64      `json:"fences"` // by key, also of sites that were removed
 	Sites   map[string]storedSite `json:"sites"`
+
+	Closures map[string]Closure `json:"closures,omitempty"` // by key
 }
 
 type storedSite struct {
@@ -43,6 +45,8 @@ type storedRelease struct {
 	Label  string        `json:"label"`
 	Share  int           `json:"share"`
 	Routes []storedRoute `json:"routes"`
+	Until  time.Time     `json:"until,omitzero"`
+	Served bool          `json:"served,omitempty"`
 }
 
 type storedRoute struct {
@@ -62,20 +66,42 @@ func (st state) with(site Site) state {
 	return next
 }
 
+// remembering says of each release whether it had a share once.
+func (st state) remembering(site Site) []Release {
+	releases := slices.Clone(site.Releases)
+	for i, r := range releases {
+		releases[i].Served = r.Share > 0 || slices.ContainsFunc(st.Sites[site.Key].Releases, func(b storedRelease) bool { return b.ID == r.ID && b.Served })
+	}
+	return releases
+}
+
 func (st state) without(key string, fence int64) state {
 	next := st.clone()
 	next.Fences[key] = fence
 	delete(next.Sites, key)
+	delete(next.Closures, key)
+	return next
+}
+
+func (st state) closing(key string, fence int64, c Closure) state {
+	next := st.clone()
+	next.Fences[key], next.Closures[key] = fence, c
+	if c.Hold == nil && c.Maintenance == nil {
+		delete(next.Closures, key)
+	}
 	return next
 }
 
 func (st state) clone() state {
-	next := state{Version: stateVersion, Fences: maps.Clone(st.Fences), Sites: maps.Clone(st.Sites)}
+	next := state{Version: stateVersion, Fences: maps.Clone(st.Fences), Sites: maps.Clone(st.Sites), Closures: maps.Clone(st.Closures)}
 	if next.Fences == nil {
 		next.Fences = map[string]int64{}
 	}
 	if next.Sites == nil {
 		next.Sites = map[string]storedSite{}
+	}
+	if next.Closures == nil {
+		next.Closures = map[string]Closure{}
 	}
 	return next
 }
@@ -95,7 +121,7 @@ func toStored(s Site) storedSite {
 		stored.Private = &storedPrivate{Verifier: s.Private.Verifier, Key: s.Private.Key}
 	}
 	for _, r := range s.Releases {
-		sr := storedRelease{ID: r.ID, Label: r.Label, Share: r.Share}
+		sr := storedRelease{ID: r.ID, Label: r.Label, Share: r.Share, Until: r.Until, Served: r.Served}
 		for _, route := range r.Routes {
 			st := storedRoute{Prefix: route.Prefix, Service: route.Service, Targets: route.Targets, Health: route.Health}
 			if route.Static != nil {
@@ -114,7 +140,7 @@ func fromStored(key string, stored storedSite) Site {
 		s.Private = &Private{Verifier: stored.Private.Verifier, Key: stored.Private.Key}
 	}
 	for _, sr := range stored.Releases {
-		r := Release{ID: sr.ID, Label: sr.Label, Share: sr.Share}
+		r := Release{ID: sr.ID, Label: sr.Label, Share: sr.Share, Until: sr.Until, Served: sr.Served}
 		for _, st := range sr.Routes {
 			route := Route{Prefix: st.Prefix, Service: st.Service, Targets: st.Targets, Health: st.Health}
 			if st.Root != "" {
@@ -174,6 +200,22 @@ func writeSynced(path string, data []byte) error {
 	return dir.Sync()
 }
 
+// Readable returns nil when a Server of this version can begin with what is in a state directory: ErrNewer, ErrDamaged. It changes nothing.
+func Readable(dir string) error {
+	var damaged []error
+	for _, name := range []string{stateFile, stateCopy} {
+		_, err := read(filepath.Join(dir, name))
+		if !errors.Is(err, ErrDamaged) {
+			if errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+			return err
+		}
+		damaged = append(damaged, err)
+	}
+	return errors.Join(damaged...)
+}
+
 // load returns the state of the first whole file. Nothing on disk at all is a new proxy.
 func (s *store) load(note func(string, ...any)) (state, error) {
 	missing := 0
@@ -226,6 +268,9 @@ func read(path string) (state, error) {
 	var st state
 	if err := json.Unmarshal(body, &st); err != nil {
 		return state{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if st.Version > stateVersion {
+		return state{}, fmt.Errorf("%w: %d, this one knows %d", ErrNewer, st.Version, stateVersion)
 	}
 	return st.clone(), nil
 }

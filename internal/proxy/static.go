@@ -121,7 +121,10 @@ func (x *exchange) oldAsset() bool {
 	name := strings.TrimPrefix(path.Clean("/"+x.r.URL.Path), "/")
 	for _, r := range x.entry.site.releases {
 		route := r.match(x.r.URL.Path)
-		if r.flight == x.flight || route == nil || route.files == nil || !route.files.index.Files[name].Immutable || hidden(name) {
+		if r.flight == x.flight || route == nil || route.files == nil || !route.files.index.Files[name].Immutable || hidden(name) || isEntry(name) {
+			continue
+		}
+		if !r.until.IsZero() && !x.server.cfg.Clock().Before(r.until) {
 			continue
 		}
 		r.refs.Add(1)
@@ -136,6 +139,12 @@ func (x *exchange) oldAsset() bool {
 		return true
 	}
 	return false
+}
+
+// isEntry reports whether a file is a page: an old one would load an old app.
+func isEntry(name string) bool {
+	ext := strings.ToLower(path.Ext(name))
+	return ext == ".html" || ext == ".htm"
 }
 
 func (x *exchange) notFound(f *files) {

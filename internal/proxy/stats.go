@@ -45,6 +45,7 @@ type count struct {
 	bytesIn, bytesOut                     atomic.Uint64
 	inFlight                              atomic.Int64
 	latency                               [latency.Buckets]atomic.Uint64
+	samples                               Tally
 }
 
 func (c *count) add(x *exchange, took time.Duration) {
@@ -63,6 +64,18 @@ func (c *count) add(x *exchange, took time.Duration) {
 	if !x.stream {
 		c.latency[latency.Bucket(took)].Add(1)
 	}
+}
+
+// sample counts for the endpoint, too.
+func (c *count) sample(x *exchange, took time.Duration) {
+	if header := x.server.cfg.Unsampled; header != "" && x.r.Header.Get(header) != "" {
+		return
+	}
+	took -= x.heldFor
+	if x.stream {
+		took = -1
+	}
+	c.samples.Add(x.server.cfg.Clock(), x.r.Method, x.r.URL.Path, x.status, x.aborted, took)
 }
 
 func (c *count) read() ServiceStats {

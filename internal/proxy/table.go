@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // table is what requests go by. It is never changed: Put builds another and swaps the pointer.
@@ -47,11 +48,15 @@ type liveSite struct {
 type siteCommon struct {
 	turn    atomic.Uint32
 	waiting atomic.Int64
+	barrier atomic.Pointer[barrier] // nil: open
+	held    held
 }
 
 type liveRelease struct {
 	*flight
 	share  int
+	served bool
+	until  time.Time   // zero: it is there
 	routes []liveRoute // longest prefix first
 }
 
@@ -71,6 +76,21 @@ func (s *liveSite) pick() *liveRelease {
 	point := int(s.common.turn.Add(1) % 100 * 61 % 100)
 	for _, r := range s.releases {
 		if point -= r.share; point < 0 {
+			return r
+		}
+	}
+	return nil
+}
+
+// named returns the release that a client asks for in Lotse-For, as Lotse-Release or the command line call it, nil when it is not there
+// or has never served: nobody but who steers may look at what is yet to come.
+func (s *liveSite) named(name string) *liveRelease {
+	const least = 6
+	if name = strings.TrimPrefix(name, "sha256:"); len(name) < least {
+		return nil
+	}
+	for _, r := range s.releases {
+		if (r.share > 0 || r.served) && r.until.IsZero() && (strings.HasPrefix(r.label, name) || strings.HasPrefix(name, r.label) && len(r.label) >= least) {
 			return r
 		}
 	}
@@ -198,10 +218,10 @@ func (s *Server) draft(site Site, restoring bool) (*draft, error) {
 			f = newFlight(site.Key, r)
 			d.fresh[key] = f
 		}
-		live := &liveRelease{flight: f, share: r.Share}
+		live := &liveRelease{flight: f, share: r.Share, served: r.Served, until: r.Until}
 		for _, route := range r.Routes {
 			l := liveRoute{prefix: route.Prefix, service: route.Service, count: s.counts.of(f, route.Service)}
-			if err := s.fill(d, &l, f, site, route, restoring); err != nil {
+			if err := s.fill(d, &l, f, site, route, restoring || !r.Until.IsZero()); err != nil {
 				d.drop()
 				return nil, err
 			}
@@ -213,9 +233,9 @@ func (s *Server) draft(site Site, restoring bool) (*draft, error) {
 	return d, nil
 }
 
-// fill gives the route its backend or its files. Files that are gone are an error when a site is put, but not when it is
-// restored: then that route alone answers 503.
-func (s *Server) fill(d *draft, l *liveRoute, f *flight, site Site, route Route, restoring bool) error {
+// fill gives the route its backend or its files. Files that are gone are an error when a site is put, but not when it is restored, where
+// that route alone answers 503, nor those of a release that has ended.
+func (s *Server) fill(d *draft, l *liveRoute, f *flight, site Site, route Route, lenient bool) error {
 	if route.Static == nil {
 		key := route.Prefix + "\x00" + route.Service
 		if l.backend = f.backends[key]; l.backend == nil {
@@ -229,7 +249,7 @@ func (s *Server) fill(d *draft, l *liveRoute, f *flight, site Site, route Route,
 		return nil
 	}
 	files, err := openFiles(*route.Static)
-	if err != nil && restoring {
+	if err != nil && lenient {
 		s.note("the files of %s in %s cannot be read, their route answers 503: %v", route.Service, site.Key, err)
 		return nil
 	}

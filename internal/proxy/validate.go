@@ -58,6 +58,9 @@ func (s Site) checkReleases(bad func(string, ...any)) {
 			bad("share of %s is negative", r.ID)
 		}
 		sum += r.Share
+		if !r.Until.IsZero() && (r.Share > 0 || slices.ContainsFunc(r.Routes, func(r Route) bool { return r.Static == nil })) {
+			bad("%s has ended, and can have files alone", r.ID)
+		}
 		for _, route := range r.Routes {
 			route.check(bad)
 		}

@@ -69,7 +69,7 @@ func Open(ctx context.Context, c Config) (*Share, error) {
 		return nil, fmt.Errorf("%w: the bucket of the shared history has no name", deploy.ErrBadInput)
 	}
 	if c.AWS.Region == "" {
-		return nil, deploy.Hint(fmt.Errorf("%w: sharing history in %s needs a region", deploy.ErrBadInput, c.Bucket), "set AWS_REGION")
+		return nil, deploy.Hint(fmt.Errorf("%w: sharing history in %s needs a region", deploy.ErrBadInput, c.Bucket), "set AWS_REGION to aws.region of lotse.yaml: eu-central-1 where that says nothing")
 	}
 	if c.Expiry == 0 {
 		c.Expiry = time.Minute

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -58,7 +59,7 @@ func (v *Vault) Of(ctx context.Context, dir, app string, stage deploy.Stage) (de
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		of.Values = append(of.Values, values[name])
 	}
-	of.Version = v.version(of.Values, versions)
+	of.Version, of.Digests = v.version(of.Values, versions), v.digests(ref, of.Values, versions)
 	if stage.Private {
 		of.Password, err = v.Password(ctx, ref)
 	}
@@ -82,11 +83,27 @@ func envFileOf(ctx context.Context, dir, file string) ([]deploy.Setting, error) 
 func (v *Vault) version(values []deploy.Setting, versions map[string]string) string {
 	mac := hmac.New(sha256.New, v.mac)
 	for _, s := range values {
-		value := s.Value.Reveal()
-		if s.Reference != "" {
-			value = s.Reference + "#" + versions[s.Name]
-		}
-		fmt.Fprintf(mac, "%d:%s=%d:%s", len(s.Name), s.Name, len(value), value)
+		measure(mac, s, versions)
 	}
 	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+func measure(mac io.Writer, s deploy.Setting, versions map[string]string) {
+	value := s.Value.Reveal()
+	if s.Reference != "" {
+		value = s.Reference + "#" + versions[s.Name]
+	}
+	fmt.Fprintf(mac, "%d:%s=%d:%s", len(s.Name), s.Name, len(value), value)
+}
+
+// digests names each value by itself, under the same key. The stage is in it, so that nobody sees where two stages have the same value.
+func (v *Vault) digests(of deploy.StageRef, values []deploy.Setting, versions map[string]string) deploy.ValueNames {
+	names := deploy.ValueNames{}
+	for _, s := range values {
+		mac := hmac.New(sha256.New, v.mac)
+		fmt.Fprintf(mac, "value of %s ", of)
+		measure(mac, s, versions)
+		names[s.Name] = hex.EncodeToString(mac.Sum(nil)[:8])
+	}
+	return names
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,13 +32,13 @@ import (
 
 const (
 	region   = "eu-central-1"
-	releases = "lotse-shop-releases"
+	releases = "lotse-shop-releases-" + mototest.Account
 	database = "lotse-shop-prod"
 )
 
 // stack makes what `lotse infra apply` would have made, as far as the engine's database needs it. The template is a stand-in: moto's
 // CloudFormation says nothing about ours.
-func stack(t *testing.T, cfg aws.Config) {
+func stack(t *testing.T, cfg aws.Config, more ...string) {
 	t.Helper()
 	ctx := t.Context()
 	master := `{"username":"lotse","password":"a b/c@d"}`
@@ -60,6 +61,9 @@ func stack(t *testing.T, cfg aws.Config) {
 	outputs := map[string]any{"Releases": releases, "ProdDatabaseHost": host, "ProdDatabaseSecret": *made.ARN}
 	for _, name := range []string{"Application", "ServiceRole", "ProdInstanceProfile", "Vpc", "InstanceSubnets", "BalancerSubnets", "ProdInstanceSecurityGroup", "BalancerSecurityGroup", "Certificate", "Balancer", "Listener"} {
 		outputs[name] = "x"
+	}
+	for pair := range slices.Chunk(more, 2) {
+		outputs[pair[0]] = pair[1]
 	}
 	for name, value := range outputs {
 		outputs[name] = map[string]any{"Value": value}

@@ -73,7 +73,7 @@ func Actions() []Action {
 		{"secretsmanager", "GetSecretValue", sidSecrets, "the password of the database"},
 		{"secretsmanager", "PutSecretValue", sidSecrets, "a new password"},
 
-		{"logs", "FilterLogEvents", sidLogs, "lotse logs"},
+		{"logs", "FilterLogEvents", sidLogs, "lotse logs; what was asked for, by endpoint"},
 		{"logs", "DescribeLogGroups", sidLogs, "logs of environments that are gone"},
 		{"logs", "DeleteLogGroup", sidLogs, "the same, when they are older than they may be"},
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,6 +94,19 @@ func TestLogsAreOfTheirStage(t *testing.T) {
 				}
 			}
 			return false
+		}
+		// What fronts count goes into the stage's own group, as the template calls it.
+		var groups []string
+		for _, found := range regexp.MustCompile(`log-group:(/lotse/[^":]+)`).FindAllStringSubmatch(role, -1) {
+			groups = append(groups, found[1])
+		}
+		if slices.Sort(groups); !slices.Equal(slices.Compact(groups), []string{"/lotse/shop/dev"}) || !strings.Contains(files[0].Content, `LogGroupName: "/lotse/shop/dev"`) {
+			t.Errorf("%s: dev writes what is counted to %v", balancer, groups)
+		}
+		for _, action := range []string{"logs:CreateLogStream", "logs:PutLogEvents"} {
+			if !strings.Contains(role, action) {
+				t.Errorf("%s: the role of dev has no %s", balancer, action)
+			}
 		}
 		dev, other := named("shop", "dev"), named("shop", "dev-x")
 		if !writes(logGroup(dev.environmentName("r1"))) || balancer == deploy.AWSOwn && !writes(logGroup(dev.parkingName())) {

@@ -49,18 +49,20 @@ type Timing struct {
 	DNS     time.Duration // after a swap of names until nobody uses the old one, 150 s: records live 60 s, connections to a balancer as long again
 	Command time.Duration // for one question to the instances, 20 s
 	Undo    time.Duration // for what a failed or cancelled start has begun, before the rest is left to Stop; 2 min
+	Answer  time.Duration // for one try of a call, 30 s: what AWS does at once it answers in seconds
 	Quiet   time.Duration // how long AWS may not answer at all, while something is awaited, before that is given up; 90 s
 }
 
 func (t Timing) filled() Timing {
 	t.Poll, t.Launch, t.Gone = cmp.Or(t.Poll, 3*time.Second), cmp.Or(t.Launch, 9*time.Minute), cmp.Or(t.Gone, 9*time.Minute)
 	t.Settle, t.Switch, t.DNS = cmp.Or(t.Settle, 2*time.Minute), cmp.Or(t.Switch, 10*time.Second), cmp.Or(t.DNS, 150*time.Second)
-	t.Undo = cmp.Or(t.Undo, 2*time.Minute)
+	t.Undo, t.Answer = cmp.Or(t.Undo, 2*time.Minute), cmp.Or(t.Answer, 30*time.Second)
 	t.Command, t.Quiet = cmp.Or(t.Command, 20*time.Second), cmp.Or(t.Quiet, 90*time.Second)
 	return t
 }
 
-// Engine runs one stage of one app on AWS. It implements deploy.Engine, deploy.Tasks, deploy.Logs, deploy.Databases and deploy.Migrates.
+// Engine runs one stage of one app on AWS. It implements deploy.Engine, deploy.Tasks, deploy.Logs, deploy.Sampler, deploy.Databases
+// and deploy.Migrates.
 type Engine struct {
 	Config
 	api    clients
@@ -84,6 +86,7 @@ var (
 	_ deploy.Engine    = (*Engine)(nil)
 	_ deploy.Tasks     = (*Engine)(nil)
 	_ deploy.Logs      = (*Engine)(nil)
+	_ deploy.Sampler   = (*Engine)(nil)
 	_ deploy.Databases = (*Engine)(nil)
 	_ deploy.Migrates  = (*Engine)(nil)
 )
@@ -95,7 +98,7 @@ func Open(c Config) (*Engine, error) {
 	if err := e.fillIn(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", e.key(), err)
 	}
-	e.api = newClients(e.AWS)
+	e.api = newClients(e.AWS, e.Timing.Answer)
 	e.lb = sharedBalancer{e}
 	if e.Stage.AWS.Balancer == deploy.AWSOwn {
 		e.lb = ownBalancer{e}

@@ -5,12 +5,14 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +25,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	eb "github.com/aws/aws-sdk-go-v2/service/elasticbeanstalk"
 	ebtypes "github.com/aws/aws-sdk-go-v2/service/elasticbeanstalk/types"
-	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 
 	"github.com/lotse-eu/lotse/internal/awsfake"
@@ -58,6 +59,11 @@ var programs = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Most of what these tests do is waiting, for machines that start and for what does not come: four at once, also on two processors.
+	if err := flag.Set("test.parallel", fmt.Sprint(max(4, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	if built.Load() {
 		dir, _ := programs()
@@ -79,6 +85,7 @@ type cloud struct {
 	log     *logBuffer
 	stages  [2]deploy.Stage
 	account sdk.Config
+	outputs map[string]string // of the stack
 
 	mu    sync.Mutex
 	files map[deploy.Digest]fs.FS
@@ -134,6 +141,13 @@ func (c *cloud) stack(balancer string) {
 	if balancer != deploy.AWSOwn {
 		outputs["Balancer"], outputs["Listener"] = c.w.Balancer("lotse-shop", certificate)
 	}
+	for i, name := range []string{"DevLogs", "ProdLogs"} {
+		outputs[name] = "/lotse/shop/" + c.stages[i].Name
+		if _, err := cloudwatchlogs.NewFromConfig(c.account).CreateLogGroup(c.t.Context(), &cloudwatchlogs.CreateLogGroupInput{LogGroupName: sdk.String(outputs[name])}); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	c.outputs = outputs
 	c.w.Stack("lotse-shop", outputs)
 	for i, s := range c.stages {
 		var to string
@@ -326,115 +340,6 @@ func (c *cloud) environment(t enginetest.T, name string) ebtypes.EnvironmentDesc
 		t.Fatalf("environment %s: %v", name, err)
 	}
 	return out.Environments[0]
-}
-
-// leftovers is what of a stage is on the platform and belongs to no rollout that runs.
-func (c *cloud) leftovers(t enginetest.T, s deploy.Stage, running []deploy.Running) []string {
-	e := c.open(t, s)
-	names, labels, rollouts := map[string]bool{}, map[string]bool{}, map[string]bool{"": true}
-	for _, r := range running {
-		names[aws.EnvironmentName(e, r.Rollout)], labels[s.Name+"-"+r.Rollout], rollouts[r.Rollout] = true, true, true
-	}
-	var left []string
-	client := eb.NewFromConfig(c.account)
-	envs, err := client.DescribeEnvironments(t.Context(), &eb.DescribeEnvironmentsInput{IncludeDeleted: sdk.Bool(false)})
-	if err != nil {
-		t.Fatalf("leftovers: %v", err)
-	}
-	for _, v := range envs.Environments {
-		if mine := strings.HasPrefix(*v.EnvironmentName, "shop-"+s.Name+"-"); mine && !names[*v.EnvironmentName] && !strings.HasSuffix(*v.EnvironmentName, "-parking") {
-			left = append(left, "environment "+*v.EnvironmentName+" "+string(v.Status))
-		}
-	}
-	versions, err := client.DescribeApplicationVersions(t.Context(), &eb.DescribeApplicationVersionsInput{})
-	if err != nil {
-		t.Fatalf("leftovers: %v", err)
-	}
-	for _, v := range versions.ApplicationVersions {
-		if strings.HasPrefix(*v.VersionLabel, s.Name+"-") && !labels[*v.VersionLabel] && *v.VersionLabel != s.Name+"-parking." {
-			left = append(left, "version "+*v.VersionLabel)
-		}
-	}
-	if scratch, err := os.ReadDir(filepath.Join(c.dir, "scratch")); err == nil {
-		for _, f := range scratch {
-			left = append(left, "scratch "+f.Name())
-		}
-	}
-	return append(left, c.rulesLeft(t, s, rollouts)...)
-}
-
-func (c *cloud) rulesLeft(t enginetest.T, s deploy.Stage, rollouts map[string]bool) (left []string) {
-	client := elb.NewFromConfig(c.account)
-	balancers, err := client.DescribeLoadBalancers(t.Context(), &elb.DescribeLoadBalancersInput{})
-	if err != nil {
-		t.Fatalf("leftovers: %v", err)
-	}
-	for _, b := range balancers.LoadBalancers {
-		listeners, err := client.DescribeListeners(t.Context(), &elb.DescribeListenersInput{LoadBalancerArn: b.LoadBalancerArn})
-		if err != nil {
-			continue // one of an environment that goes
-		}
-		for _, l := range listeners.Listeners {
-			rules, err := client.DescribeRules(t.Context(), &elb.DescribeRulesInput{ListenerArn: l.ListenerArn})
-			if err != nil {
-				continue
-			}
-			for _, r := range rules.Rules {
-				tags, err := client.DescribeTags(t.Context(), &elb.DescribeTagsInput{ResourceArns: []string{*r.RuleArn}})
-				if err != nil {
-					continue
-				}
-				of := map[string]string{}
-				for _, d := range tags.TagDescriptions {
-					for _, tag := range d.Tags {
-						of[*tag.Key] = *tag.Value
-					}
-				}
-				if of["lotse:stage"] == s.Name && !rollouts[of["lotse:rollout"]] {
-					left = append(left, "rule of "+of["lotse:rollout"])
-				}
-			}
-		}
-	}
-	return left
-}
-
-// written is all that the engine has written anywhere but the app's own variables: logs, tags, options, events, objects, what was logged.
-func (c *cloud) written(t enginetest.T) string {
-	var all strings.Builder
-	all.WriteString(c.log.String())
-	client := eb.NewFromConfig(c.account)
-	envs, err := client.DescribeEnvironments(t.Context(), &eb.DescribeEnvironmentsInput{})
-	if err != nil {
-		t.Fatalf("written: %v", err)
-	}
-	for _, v := range envs.Environments {
-		fmt.Fprintf(&all, "%+v\n", show(v))
-		if s, err := client.DescribeConfigurationSettings(t.Context(), &eb.DescribeConfigurationSettingsInput{ApplicationName: v.ApplicationName, EnvironmentName: v.EnvironmentName}); err == nil {
-			fmt.Fprintln(&all, show(s.ConfigurationSettings))
-		}
-	}
-	if events, err := client.DescribeEvents(t.Context(), &eb.DescribeEventsInput{}); err == nil {
-		fmt.Fprintln(&all, show(events.Events))
-	}
-	logs := cloudwatchlogs.NewFromConfig(c.account)
-	if groups, err := logs.DescribeLogGroups(t.Context(), &cloudwatchlogs.DescribeLogGroupsInput{}); err == nil {
-		for _, g := range groups.LogGroups {
-			if lines, err := logs.FilterLogEvents(t.Context(), &cloudwatchlogs.FilterLogEventsInput{LogGroupName: g.LogGroupName}); err == nil {
-				fmt.Fprintln(&all, show(lines.Events))
-			}
-		}
-	}
-	fmt.Fprintf(&all, "%s\n", c.w.Object(bucket, "stages/dev/fence.json"))
-	return all.String()
-}
-
-func show(v any) string {
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return err.Error()
-	}
-	return string(raw)
 }
 
 func within(t enginetest.T, d time.Duration) context.Context {

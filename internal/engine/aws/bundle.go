@@ -73,7 +73,7 @@ func (e *Engine) entries(ctx context.Context, o deploy.Order, s *stack) ([]entry
 	if err != nil {
 		return nil, err
 	}
-	spec, err := e.spec(o).json()
+	spec, err := e.spec(o, s).json()
 	if err != nil {
 		return nil, err
 	}

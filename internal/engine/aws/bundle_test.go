@@ -194,7 +194,7 @@ func TestBundleTooLarge(t *testing.T) {
 func TestFrontSpec(t *testing.T) {
 	e, o := bundling(t, fstest.MapFS{"server.js": {}})
 	o.Stage.Private = true
-	ours := e.spec(o)
+	ours := e.spec(o, &stack{})
 	raw, err := ours.json()
 	if err != nil {
 		t.Fatal(err)

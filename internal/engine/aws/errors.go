@@ -149,6 +149,9 @@ func withoutAnswer(a *answer, err error) error {
 
 // plain is why a connection failed, without anybody's address.
 func plain(err error) string {
+	if l, ok := errors.AsType[late](err); ok {
+		return l.Error()
+	}
 	if o, ok := errors.AsType[*net.OpError](err); ok {
 		return o.Op + ": " + clean(o.Err.Error())
 	}

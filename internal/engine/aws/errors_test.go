@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -37,7 +38,7 @@ func refused(status int, code, message string) wire {
 }
 
 func over(w wire, provider sdk.CredentialsProvider) clients {
-	return newClients(sdk.Config{Region: "eu-central-1", Credentials: provider, HTTPClient: &http.Client{Transport: w}, Retryer: func() sdk.Retryer { return sdk.NopRetryer{} }})
+	return newClients(sdk.Config{Region: "eu-central-1", Credentials: provider, HTTPClient: &http.Client{Transport: w}, Retryer: func() sdk.Retryer { return sdk.NopRetryer{} }}, time.Minute)
 }
 
 var someKey = credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "example", "")

@@ -273,6 +273,8 @@ func TestTheNameIsKept(t *testing.T) {
 	}
 	c.up(t, e, 1, "one")
 	free("after the first start")
+	// The parking environment takes its time to go, and is wanted again before it is gone.
+	c.w.Trouble(awsfake.Trouble{Environment: "shop-dev-parking", Slower: 3 * time.Second})
 	c.shift(t, e, 1, "one", 100)
 	free("after the first shift")
 	if err := e.Stop(within(t, patience), 1, "one", 100*time.Millisecond); err != nil {

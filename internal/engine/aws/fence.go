@@ -71,12 +71,14 @@ func (e *Engine) readState(ctx context.Context) (state, string, error) {
 	if err != nil {
 		return s, "", err
 	}
+	ctx, cancel := e.answering(ctx)
+	defer cancel()
 	out, err := e.api.s3.GetObject(ctx, &s3.GetObjectInput{Bucket: &at.releases, Key: sdk.String(e.stateKey()), ExpectedBucketOwner: &at.account})
 	if coded(err, "NoSuchKey") {
 		return s, "", nil
 	}
 	if err != nil {
-		return s, "", err
+		return s, "", inTime(ctx, err)
 	}
 	defer out.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(out.Body, 1<<20))
@@ -104,8 +106,23 @@ func (e *Engine) writeState(ctx context.Context, s state, tag string) error {
 	if tag == "" {
 		put.IfMatch, put.IfNoneMatch = nil, sdk.String("*")
 	}
+	ctx, cancel := e.answering(ctx)
+	defer cancel()
 	_, err = e.api.s3.PutObject(ctx, put)
+	return inTime(ctx, err)
+}
+
+// inTime is err, or why ctx has ended where that was why.
+func inTime(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return err
+}
+
+// answering bounds what is done with an object as small as the state.
+func (e *Engine) answering(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, e.Timing.Answer, fmt.Errorf("%w: S3 did not answer within %s", deploy.ErrUnavailable, e.Timing.Answer))
 }
 
 // up notes that a rollout has started, or is not there any more.

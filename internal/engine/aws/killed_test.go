@@ -38,6 +38,7 @@ func TestKilledAtEveryCall(t *testing.T) {
 	t.Parallel()
 	for _, balancer := range []string{deploy.AWSShared, deploy.AWSOwn} {
 		t.Run(balancer, func(t *testing.T) {
+			t.Parallel()
 			c := newCloud(t, balancer, options())
 			calls := c.countVoyage(t)
 			t.Logf("a deploy beside a running release, with its end: %d calls", calls)

@@ -40,12 +40,15 @@ func (e *Engine) readLogs(ctx context.Context, q deploy.LogQuery, yield func(dep
 				}
 			}
 		}
+		if q.Follow && ctx.Err() != nil {
+			return nil // that is how following ends
+		}
 		if !q.Follow || err != nil && !deploy.Retryable(translate(err)) || err == nil && q.Rollout != "" && len(all) == 0 {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil // that is how following ends
+			return nil
 		case <-time.After(e.Timing.Poll):
 		}
 	}
@@ -84,6 +87,11 @@ func (e *Engine) events(ctx context.Context, v environment, since time.Time) ([]
 	if !since.IsZero() {
 		in.StartTime = sdk.Int64(since.UnixMilli())
 	}
+	return e.found(ctx, in)
+}
+
+// found are all events that a question finds; none of a group that is not there.
+func (e *Engine) found(ctx context.Context, in *cloudwatchlogs.FilterLogEventsInput) ([]types.FilteredLogEvent, error) {
 	var all []types.FilteredLogEvent
 	for {
 		out, err := e.api.logs.FilterLogEvents(ctx, in)

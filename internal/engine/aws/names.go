@@ -170,9 +170,8 @@ func machines(services []deploy.Service) (int, error) {
 	return max(count, 1), nil
 }
 
-// variablesMost is what all plain variables of an environment may have together, as NAME=value (Elastic Beanstalk, "Environment
-// properties").
-const variablesMost = 4096
+// variablesMost is what all plain variables of an environment may have together.
+const variablesMost = deploy.VariablesOnAWS
 
 // fits says early, and in words, what Elastic Beanstalk would refuse late: variables that are too long together, names that it does
 // not take. Secrets are references and count with those.

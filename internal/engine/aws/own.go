@@ -26,7 +26,7 @@ type ownBalancer struct{ *Engine }
 const parkingRollout = "parking."
 
 func (b ownBalancer) facts() deploy.Facts {
-	return deploy.Facts{Engine: "aws", Carries: "dns", Switch: b.Timing.DNS}
+	return deploy.Facts{Engine: "aws", Carries: "dns", Switch: b.Timing.DNS, Sampling: sampling, Lag: samplesLag}
 }
 
 func (b ownBalancer) launches() int { return 2 }
@@ -79,10 +79,6 @@ func (b ownBalancer) begin(ctx context.Context) error {
 	if err != nil || b.holder(all) != nil || slices.ContainsFunc(all, environment.parking) {
 		return err
 	}
-	s, err := b.outputs(ctx)
-	if err != nil {
-		return err
-	}
 	free, err := b.api.eb.CheckDNSAvailability(ctx, &eb.CheckDNSAvailabilityInput{CNAMEPrefix: sdk.String(b.prefix())})
 	if err != nil {
 		return err
@@ -91,10 +87,27 @@ func (b ownBalancer) begin(ctx context.Context) error {
 		return deploy.Hint(fmt.Errorf("%w: somebody else in %s has the name %s among those of Elastic Beanstalk", deploy.ErrRefused, b.AWS.Region, b.prefix()),
 			"give the app another name, or write aws: balancer: shared in lotse.yaml, which needs no such name")
 	}
+	return b.makeParking(ctx, b.prefix())
+}
+
+// makeParking makes the parking environment, with a name of the stage's or without. The one that unpark has let go of may still be going:
+// until it is gone, none can be called so.
+func (b ownBalancer) makeParking(ctx context.Context, prefix string) error {
+	old, err := b.Engine.named(ctx, b.parkingName(), parkingRollout)
+	if err == nil && old != nil && old.going() {
+		err = b.terminate(ctx, *old)
+	}
+	if err != nil {
+		return err
+	}
+	s, err := b.outputs(ctx)
+	if err != nil {
+		return err
+	}
 	o := b.parkingOrder()
 	l := b.labelsOf(o)
 	l[tagKind] = "parking"
-	_, err = b.create(ctx, s, o, b.parkingName(), b.prefix(), b.Engine.options(s, 1, 0), l)
+	_, err = b.create(ctx, s, o, b.parkingName(), prefix, b.Engine.options(s, 1, 0), l)
 	return err
 }
 
@@ -130,7 +143,7 @@ func (b ownBalancer) route(_ context.Context, v environment) (string, string, er
 	if v.cname == "" {
 		return "", "", fmt.Errorf("%w: %s is still starting", deploy.ErrUnavailable, v.rollout())
 	}
-	return v.cname, "", nil
+	return v.cname, "own", nil // any value: the name leads there, and the header keeps the request out of the samples
 }
 
 // forget has nothing to take away: the name was given to another before.
@@ -194,14 +207,7 @@ func (b ownBalancer) park(ctx context.Context) error {
 	}
 	i := slices.IndexFunc(all, environment.parking)
 	if i < 0 {
-		s, err := b.outputs(ctx)
-		if err != nil {
-			return err
-		}
-		o := b.parkingOrder()
-		l := b.labelsOf(o)
-		l[tagKind] = "parking"
-		if _, err := b.create(ctx, s, o, b.parkingName(), "", b.Engine.options(s, 1, 0), l); err != nil {
+		if err := b.makeParking(ctx, ""); err != nil {
 			return err
 		}
 	}

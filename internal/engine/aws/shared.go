@@ -33,7 +33,7 @@ const (
 )
 
 func (b sharedBalancer) facts() deploy.Facts {
-	return deploy.Facts{Engine: "aws", Carries: "load balancer", Switch: b.Timing.Switch, Shares: true, Sticky: true}
+	return deploy.Facts{Engine: "aws", Carries: "load balancer", Switch: b.Timing.Switch, Shares: true, Sticky: true, Sampling: sampling, Lag: samplesLag}
 }
 
 func (b sharedBalancer) launches() int { return 1 }

@@ -38,7 +38,8 @@ type balancer interface {
 	forget(ctx context.Context, rollout string) error
 }
 
-// reachHeader leads a request past the shares of traffic to one rollout. Its value is a secret of the rule.
+// reachHeader leads a request past the shares of traffic to one rollout. Its value is a secret of the rule. Fronts leave requests that
+// have it out of what they count.
 const reachHeader = "Lotse-Reach"
 
 // releaseHeader says in every answer of a front which release has given it.

@@ -36,6 +36,14 @@ type frontSpec struct {
 	Migrations string               `json:"migrations,omitempty"`
 	Postgres   int                  `json:"postgres,omitempty"`
 	Drain      time.Duration        `json:"drain,omitempty"`
+	Samples    *frontLog            `json:"samples,omitempty"`
+}
+
+// frontLog is where a front tells what it has counted.
+type frontLog struct {
+	Region string `json:"region"`
+	Group  string `json:"group"`
+	Stream string `json:"stream,omitempty"`
 }
 
 // frontStatus is what `lotse front status` prints.
@@ -61,7 +69,7 @@ type frontLine struct {
 	Text    *string   `json:"text"`
 }
 
-func (e *Engine) spec(o deploy.Order) frontSpec {
+func (e *Engine) spec(o deploy.Order, st *stack) frontSpec {
 	m := o.Release.Manifest
 	s := frontSpec{App: e.App, Stage: e.Stage.Name, Rollout: o.Rollout, Release: o.Release.Source(), Host: e.host, Redirects: e.others,
 		Private: o.Stage.Private, Services: m.Services, Drain: o.Stage.Drain, Volumes: map[string]string{}}
@@ -73,6 +81,9 @@ func (e *Engine) spec(o deploy.Order) frontSpec {
 	}
 	for _, name := range volumesOf(m) {
 		s.Volumes[name] = path.Join(volumesFolder, name)
+	}
+	if st.logs != "" {
+		s.Samples = &frontLog{Region: e.AWS.Region, Group: st.logs}
 	}
 	if e.MigratesInStart(o.Stage.Database) {
 		s.Migrations, s.Postgres = o.Stage.Database.Migrations, o.Stage.Database.Postgres

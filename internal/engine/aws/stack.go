@@ -16,12 +16,12 @@ import (
 
 // stack is what `lotse infra apply` has made for the app, as its outputs say.
 type stack struct {
-	account, application, serviceRole, vpc                string
-	instanceSubnets, balancerSubnets, balancerGroup       string
-	certificate, balancer, listener, releases             string
-	profile, instanceGroup                                string // of this stage
-	databaseHost, databaseSecret, volumes, retainedLogsIn string // of this stage; empty where it has none
-	site, distribution                                    string // the same, of an app of files alone
+	account, application, serviceRole, vpc          string
+	instanceSubnets, balancerSubnets, balancerGroup string
+	certificate, balancer, listener, releases       string
+	profile, instanceGroup                          string // of this stage
+	databaseHost, databaseSecret, volumes, logs     string // of this stage; empty where it has none
+	site, distribution                              string // the same, of an app of files alone
 }
 
 func (e *Engine) stackName() string { return "lotse-" + e.App }
@@ -103,7 +103,7 @@ func (e *Engine) parse(outputs []types.Output) (*stack, error) {
 		instanceSubnets: of["InstanceSubnets"], balancerSubnets: of["BalancerSubnets"], instanceGroup: of[mine+"InstanceSecurityGroup"],
 		balancerGroup: of["BalancerSecurityGroup"], certificate: of["Certificate"], balancer: of["Balancer"], listener: of["Listener"],
 		releases: of["Releases"], databaseHost: of[mine+"DatabaseHost"], databaseSecret: of[mine+"DatabaseSecret"], volumes: of[mine+"Volumes"],
-		retainedLogsIn: of[mine+"Logs"], site: of[mine+"Site"], distribution: of[mine+"Distribution"]}
+		logs: of[mine+"Logs"], site: of[mine+"Site"], distribution: of[mine+"Distribution"]}
 	need := []string{"Application", "ServiceRole", mine + "InstanceProfile", "Vpc", "InstanceSubnets", "BalancerSubnets", mine + "InstanceSecurityGroup",
 		"BalancerSecurityGroup", "Certificate", "Releases"}
 	if e.Stage.AWS.Balancer != deploy.AWSOwn {

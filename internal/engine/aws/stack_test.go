@@ -2,8 +2,6 @@ package aws_test
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	cftypes "github.com/aws/aws-sdk-go-v2/service/cloudformation/types"
 	eb "github.com/aws/aws-sdk-go-v2/service/elasticbeanstalk"
 	ebtypes "github.com/aws/aws-sdk-go-v2/service/elasticbeanstalk/types"
@@ -262,20 +261,18 @@ func TestFenceAtTheLastMoment(t *testing.T) {
 	}
 }
 
-// databases answers what RDS is asked, and hands on all else. It is a stub: the fake has no RDS.
-type databases struct {
-	next            sdk.HTTPClient
-	status, version string
-}
-
-// Do implements sdk.HTTPClient.
-func (d databases) Do(r *http.Request) (*http.Response, error) {
-	if !strings.Contains(r.Header.Get("Authorization"), "/rds/aws4_request") {
-		return d.next.Do(r)
+// rds makes the database of the first stage, as the stack's template would.
+func (c *cloud) rds(t *testing.T) {
+	t.Helper()
+	template := `{"Resources": {"Database": {"Type": "AWS::RDS::DBInstance", "Properties": {"DBInstanceIdentifier": "lotse-shop-dev", "Engine": "postgres", "EngineVersion": "17"}}}}`
+	client := cloudformation.NewFromConfig(c.account)
+	if _, err := client.CreateStack(t.Context(), &cloudformation.CreateStackInput{StackName: sdk.String("databases"), TemplateBody: &template}); err != nil {
+		t.Fatal(err)
 	}
-	body := fmt.Sprintf(`<DescribeDBInstancesResponse><DescribeDBInstancesResult><DBInstances><DBInstance><DBInstanceIdentifier>lotse-shop-dev</DBInstanceIdentifier>`+
-		`<EngineVersion>%s</EngineVersion><DBInstanceStatus>%s</DBInstanceStatus></DBInstance></DBInstances></DescribeDBInstancesResult></DescribeDBInstancesResponse>`, d.version, d.status)
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body))}, nil
+	if err := cloudformation.NewStackCreateCompleteWaiter(client, func(o *cloudformation.StackCreateCompleteWaiterOptions) { o.MinDelay = time.Millisecond }).Wait(t.Context(),
+		&cloudformation.DescribeStacksInput{StackName: sdk.String("databases")}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // The address of the database is one for libpq, by TLS that is verified, and reaches the platform as a reference alone.
@@ -304,18 +301,16 @@ func TestDatabase(t *testing.T) {
 	if !e.MigratesInStart(db) || e.MigratesInStart(deploy.Database{URL: "SUPABASE_URL", Migrations: "db"}) {
 		t.Error("who migrates?")
 	}
-	for _, c2 := range []struct {
-		status, version string
-		is              error
-	}{{"available", "17.6", nil}, {"backing-up", "17.6", nil}, {"available", "16.9", deploy.ErrBadInput}, {"stopped", "17.6", deploy.ErrRefused}} {
-		config := c.config(c.stages[0])
-		config.AWS.HTTPClient = databases{config.AWS.HTTPClient, c2.status, c2.version}
-		e, err := aws.Open(config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := e.OpenDatabase(within(t, time.Minute), 1, db); !errors.Is(err, c2.is) || (err == nil) != (c2.is == nil) {
-			t.Errorf("%+v: %v", c2, err)
+	c.rds(t)
+	for _, test := range []struct {
+		status   string
+		postgres int
+		is       error
+	}{{"available", 17, nil}, {"backing-up", 17, nil}, {"available", 16, deploy.ErrBadInput}, {"stopped", 17, deploy.ErrRefused}} {
+		c.w.ByHand(c.w.Region(), "databases", "Database", "DBInstanceStatus", test.status)
+		err := e.OpenDatabase(within(t, time.Minute), 1, deploy.Database{Postgres: test.postgres, Migrations: "db"})
+		if !errors.Is(err, test.is) || (err == nil) != (test.is == nil) {
+			t.Errorf("%+v: %v", test, err)
 		}
 	}
 }

@@ -110,6 +110,9 @@ type broken struct {
 	shift func(context.Context, deploy.Fence, string, int) error
 	stop  func(context.Context, deploy.Fence, string, time.Duration) error
 	list  func(context.Context) ([]deploy.Running, error)
+
+	samples func(context.Context, time.Time, time.Time) ([]deploy.Sample, error)
+	deploy.Holder
 }
 
 func (b *broken) Start(ctx context.Context, f deploy.Fence, o deploy.Order) error {
@@ -130,18 +133,21 @@ func (b *broken) Stop(ctx context.Context, f deploy.Fence, id string, drain time
 func (b *broken) List(ctx context.Context) ([]deploy.Running, error) {
 	return b.list(ctx)
 }
+func (b *broken) Samples(ctx context.Context, from, to time.Time) ([]deploy.Sample, error) {
+	return b.samples(ctx, from, to)
+}
 
 // breaking wraps an engine so that change may replace some of its verbs.
 func breaking(change func(inner deploy.Engine, b *broken)) func(deploy.Engine) deploy.Engine {
 	return func(inner deploy.Engine) deploy.Engine {
-		b := &broken{inner, inner.Start, inner.Check, inner.Reach, inner.Shift, inner.Stop, inner.List}
+		b := &broken{inner, inner.Start, inner.Check, inner.Reach, inner.Shift, inner.Stop, inner.List, inner.(deploy.Sampler).Samples, inner.(deploy.Holder)}
 		change(inner, b)
 		return b
 	}
 }
 
 func faults() []fault {
-	return slices.Concat(startFaults(), trafficFaults(), knowingFaults())
+	return slices.Concat(startFaults(), trafficFaults(), knowingFaults(), samplingFaults(), holdingFaults())
 }
 
 func startFaults() []fault {

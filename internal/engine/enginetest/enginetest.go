@@ -105,6 +105,8 @@ func Clauses() []Clause {
 		{10, "no secret is told", noSecret},
 		{11, "errors answer", errorsAnswer},
 		{12, "ten callers at once", tenCallers},
+		{13, "samples agree with what clients asked", samplesAgree},
+		{14, "a hold keeps requests, and ends", holdKeeps},
 	}
 }
 

@@ -124,7 +124,12 @@ func (b *bench) transport(stage int) *http.Transport {
 
 func (b *bench) whoBy(t T, stage int, tr *http.Transport) (int, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, b.Plan(b.Stages[stage]).URL+"/get", nil)
+	return b.whoAt(t, stage, tr, "/get")
+}
+
+func (b *bench) whoAt(t T, stage int, tr *http.Transport, path string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, b.Plan(b.Stages[stage]).URL+path, nil)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

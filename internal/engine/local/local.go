@@ -6,6 +6,7 @@
 //
 //	stage.json                   greatest fence, host names, who had traffic before, the lock of the stage's password
 //	rollouts/<rollout>.json      what was started: release, services, ports; starting ─► up ─► stopping ─► gone
+//	old/<rollout>.json           whose files stay for open tabs, until when, though the rollout is gone
 //	releases/<digest>/           the release's files, filled once from the depot, shared by its rollouts, with links to volumes
 //	instances/<rollout>.<service>.<n>/   the keeper's folder: state and output of one instance
 //	homes/<rollout>.<service>.<n>/       HOME of the instance, its own
@@ -64,8 +65,8 @@ const (
 	abortGrace = time.Second
 )
 
-// Engine runs one stage of one app on this machine. It implements deploy.Engine, deploy.Adopter, deploy.Tasks, deploy.Logs
-// and deploy.Databases.
+// Engine runs one stage of one app on this machine. It implements deploy.Engine, deploy.Adopter, deploy.Tasks, deploy.Logs,
+// deploy.Databases, deploy.Sampler, deploy.Holder and deploy.Certifies.
 // Several Engines, also in several processes, may work on one folder; locks on files order them.
 type Engine struct {
 	Config
@@ -84,6 +85,9 @@ var (
 	_ deploy.Tasks     = (*Engine)(nil)
 	_ deploy.Logs      = (*Engine)(nil)
 	_ deploy.Databases = (*Engine)(nil)
+	_ deploy.Sampler   = (*Engine)(nil)
+	_ deploy.Holder    = (*Engine)(nil)
+	_ deploy.Certifies = (*Engine)(nil)
 )
 
 // Open makes the stage's folders where they are not there and returns its engine. It starts and repairs nothing: see Adopt and Run.
@@ -137,7 +141,7 @@ func (e *Engine) fillIn() error {
 
 func (e *Engine) makeFolders() error {
 	for name, mode := range map[string]os.FileMode{"": 0o711, "rollouts": 0o700, "releases": 0o750, "instances": 0o700, "homes": 0o711,
-		"volumes": 0o711, "tasks": 0o700, "locks": 0o700} {
+		"volumes": 0o711, "tasks": 0o700, "locks": 0o700, "old": 0o700} {
 		if err := os.MkdirAll(e.at(name), 0o711); err != nil {
 			return err
 		}
@@ -173,7 +177,7 @@ func (e *Engine) letThrough() error {
 
 // Facts implements deploy.Engine.
 func (e *Engine) Facts() deploy.Facts {
-	return deploy.Facts{Engine: "local", Carries: "lotse proxy", Shares: true}
+	return deploy.Facts{Engine: "local", Carries: "lotse proxy", Shares: true, TasksHere: true, Sampling: proxy.SampleSlot}
 }
 
 func (e *Engine) at(elem ...string) string {
@@ -194,7 +198,7 @@ func translate(err error) error {
 	for _, pair := range []struct{ from, to error }{
 		{proxy.ErrFenced, deploy.ErrFenced}, {proxy.ErrNoProxy, deploy.ErrUnavailable}, {proxy.ErrInvalid, deploy.ErrBadInput},
 		{proxy.ErrHostTaken, deploy.ErrBadInput}, {depot.ErrNotFound, deploy.ErrNotFound}, {depot.ErrDamaged, deploy.ErrDamaged},
-		{depot.ErrNoSpace, deploy.ErrNoSpace}, {process.ErrNotEnded, deploy.ErrUnavailable}, {proxy.ErrServing, deploy.ErrBusy},
+		{depot.ErrNoSpace, deploy.ErrNoSpace}, {process.ErrNotEnded, deploy.ErrUnavailable}, {proxy.ErrServing, deploy.ErrBusy}, {proxy.ErrUnknown, deploy.ErrUnknown},
 		{postgres.ErrVersion, deploy.ErrBadInput}, {postgres.ErrOwner, deploy.ErrBadInput}, {postgres.ErrFolder, deploy.ErrBadInput},
 		{postgres.ErrNotInstalled, deploy.ErrUnsupported}, {postgres.ErrNoUser, deploy.ErrUnsupported}, {postgres.ErrPortTaken, deploy.ErrUnavailable},
 		{postgres.ErrNotRunning, deploy.ErrUnavailable}, {postgres.ErrNotReady, deploy.ErrUnavailable}, {syscall.ENOSPC, deploy.ErrNoSpace},

@@ -93,7 +93,7 @@ func (e *Engine) private(dir string) error {
 	return os.Lchown(dir, int(e.user.UID), int(e.user.GID))
 }
 
-// dropRelease removes the release's folder when no rollout needs it. A note that names it is written before it is filled.
+// dropRelease removes the release's folder when no rollout needs it, nor a tab that is still open. A note that names it is written before it is filled.
 func (e *Engine) dropRelease(ctx context.Context, d deploy.Digest) error {
 	name := ".release-" + hexOf(d)
 	unlock, err := e.lock(ctx, name)
@@ -103,6 +103,9 @@ func (e *Engine) dropRelease(ctx context.Context, d deploy.Digest) error {
 	defer unlock()
 	notes, err := e.notes()
 	if err != nil || slices.ContainsFunc(notes, func(n *note) bool { return n.Release == d }) {
+		return err
+	}
+	if kept, err := e.keptFor(d); err != nil || kept {
 		return err
 	}
 	if _, err := os.Lstat(e.releaseDir(d)); errors.Is(err, fs.ErrNotExist) {

@@ -138,6 +138,11 @@ func (e *Engine) site(s stage, fence deploy.Fence, shares map[string]int) (proxy
 			site.Releases = append(site.Releases, proxy.Release{ID: n.Rollout, Label: n.label(), Share: shares[n.Rollout], Routes: e.routes(n)})
 		}
 	}
+	old, err := e.oldReleases(there)
+	if err != nil {
+		return site, err
+	}
+	site.Releases = append(site.Releases, old...)
 	if len(site.Hosts) == 0 {
 		site.Hosts = s.Hosts
 	}
@@ -155,15 +160,13 @@ func (e *Engine) site(s stage, fence deploy.Fence, shares map[string]int) (proxy
 
 func (e *Engine) routes(n *note) []proxy.Route {
 	var routes []proxy.Route
-	dir := e.releaseDir(n.Release)
 	for _, s := range n.Services {
 		r := proxy.Route{Prefix: cmp.Or(s.Path, "/"), Service: s.Name, Health: s.Health}
 		switch {
 		case s.Worker():
 			continue
 		case s.Static != "":
-			r.Health = ""
-			r.Static = &proxy.Static{Root: path.Join(dir, s.Static), Index: path.Join(dir, ".lotse/static", s.Name+".json"), Fallback: s.Fallback}
+			r = e.fileRoute(n.Release, s)
 		default:
 			for _, i := range e.instances(n) {
 				if i.service.Name == s.Name {
@@ -174,6 +177,12 @@ func (e *Engine) routes(n *note) []proxy.Route {
 		routes = append(routes, r)
 	}
 	return routes
+}
+
+func (e *Engine) fileRoute(d deploy.Digest, s deploy.Service) proxy.Route {
+	dir := e.releaseDir(d)
+	return proxy.Route{Prefix: cmp.Or(s.Path, "/"), Service: s.Name,
+		Static: &proxy.Static{Root: path.Join(dir, s.Static), Index: path.Join(dir, ".lotse/static", s.Name+".json"), Fallback: s.Fallback}}
 }
 
 // verify looks at what is really served: the proxy's table, and a request that comes back with the release's name.

@@ -42,7 +42,7 @@ func (e *Engine) start(ctx context.Context, fence deploy.Fence, order deploy.Ord
 		return err
 	case n == nil:
 		n = &note{Format: format, Rollout: order.Rollout, Release: order.Release.ID, Source: order.Release.Source(), Phase: starting, Since: e.Clock().UTC(),
-			Services: order.Release.Manifest.Services, Drain: order.Stage.Drain, Private: order.Stage.Private}
+			Services: order.Release.Manifest.Services, Drain: order.Stage.Drain, Private: order.Stage.Private, OldFiles: order.Stage.OldFiles}
 		if n.Host, n.Redirects, err = hostsOf(order.Stage, e.Port); err != nil {
 			return err
 		}
@@ -263,7 +263,7 @@ func (e *Engine) remove(ctx context.Context, n *note, grace time.Duration) error
 		return err
 	}
 	e.tell()
-	return errors.Join(syncDir(e.at("rollouts")), e.dropRelease(ctx, n.Release))
+	return errors.Join(syncDir(e.at("rollouts")), e.dropRelease(ctx, n.Release), e.dropOld(ctx, false))
 }
 
 func (e *Engine) endProcesses(ctx context.Context, all []instance, grace func(instance) time.Duration) error {

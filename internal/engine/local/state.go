@@ -52,6 +52,7 @@ type note struct {
 	Host      string            `json:"host"`                // real host name of the stage when it was started
 	Redirects map[string]string `json:"redirects,omitempty"` // hosts that are sent there
 	Private   bool              `json:"private,omitempty"`   // the stage was private when it was started
+	OldFiles  time.Duration     `json:"oldFiles,omitempty"`  // how long its files stay after its end
 	Drain     time.Duration     `json:"drain,omitempty"`     // what the end of the whole proxy gives requests; 0: its default
 }
 

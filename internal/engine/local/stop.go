@@ -32,6 +32,9 @@ func (e *Engine) stop(ctx context.Context, fence deploy.Fence, rollout string, d
 	if err != nil || n == nil {
 		return err
 	}
+	if err := e.keepFiles(ctx, n); err != nil {
+		return err
+	}
 	was := n.Phase
 	n.Phase = stopping
 	if err := e.writeNote(n); err != nil {
@@ -94,6 +97,9 @@ func (e *Engine) End(ctx context.Context, fence deploy.Fence) error {
 	err := e.admit(ctx, fence)
 	if err == nil {
 		err = e.Proxy.Remove(ctx, e.key(), int64(fence))
+	}
+	if err == nil {
+		err = e.dropOld(ctx, true)
 	}
 	return e.failed("end", err)
 }

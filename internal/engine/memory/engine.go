@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
+	"github.com/lotse-eu/lotse/internal/proxy"
 )
 
-// Engine runs one stage of one app in a World. It implements deploy.Engine, deploy.Tasks and deploy.Logs.
+// Engine runs one stage of one app in a World. It implements deploy.Engine, deploy.Tasks, deploy.Logs, deploy.Sampler and deploy.Holder.
 type Engine struct {
 	world      *World
 	app, stage string
@@ -20,9 +21,11 @@ type Engine struct {
 }
 
 var (
-	_ deploy.Engine = (*Engine)(nil)
-	_ deploy.Tasks  = (*Engine)(nil)
-	_ deploy.Logs   = (*Engine)(nil)
+	_ deploy.Engine  = (*Engine)(nil)
+	_ deploy.Tasks   = (*Engine)(nil)
+	_ deploy.Logs    = (*Engine)(nil)
+	_ deploy.Sampler = (*Engine)(nil)
+	_ deploy.Holder  = (*Engine)(nil)
 )
 
 // Open returns the engine of a stage, as a fresh process would: it knows what the World holds and nothing else.
@@ -36,7 +39,7 @@ func Open(w *World, app, stage string) *Engine {
 func (e *Engine) Facts() deploy.Facts {
 	e.world.mu.Lock()
 	defer e.world.mu.Unlock()
-	return deploy.Facts{Engine: "memory", Carries: "memory", Shares: !e.world.noShares}
+	return deploy.Facts{Engine: "memory", Carries: "memory", Shares: !e.world.noShares, Sampling: proxy.SampleSlot}
 }
 
 // here returns the stage. The World must be locked.

@@ -13,17 +13,19 @@ type Verb string
 
 // The verbs that can be made to fail.
 const (
-	Start Verb = "start"
-	Check Verb = "check"
-	Reach Verb = "reach"
-	Shift Verb = "shift"
-	Stop  Verb = "stop"
-	List  Verb = "list"
-	Task  Verb = "task"
+	Start   Verb = "start"
+	Check   Verb = "check"
+	Reach   Verb = "reach"
+	Shift   Verb = "shift"
+	Stop    Verb = "stop"
+	List    Verb = "list"
+	Task    Verb = "task"
+	Samples Verb = "samples"
+	Hold    Verb = "hold" // all verbs of deploy.Holder
 )
 
 // Verbs lists all of them.
-func Verbs() []Verb { return []Verb{Start, Check, Reach, Shift, Stop, List, Task} }
+func Verbs() []Verb { return []Verb{Start, Check, Reach, Shift, Stop, List, Task, Samples, Hold} }
 
 // Fault is how a verb fails from now on.
 type Fault struct {

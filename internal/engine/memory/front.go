@@ -87,6 +87,9 @@ func (w *World) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 // ServeHTTP answers a request for the real host of a stage.
 func (w *World) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	reach, _ := req.Context().Value(reachKey{}).(*rollout)
+	if reach == nil && !w.passes(rw, req) {
+		return
+	}
 	r, i, status := w.enter(req, reach)
 	if r == nil {
 		rw.Header().Set("Retry-After", "1")
@@ -98,7 +101,11 @@ func (w *World) ServeHTTP(rw http.ResponseWriter, req *http.Request) {
 	defer cancel()
 	defer context.AfterFunc(r.alive, cancel)() // what is cut is cut in the middle
 	rw.Header().Set("Lotse-Release", r.release.ID.Short())
-	i.handler.ServeHTTP(rw, req.WithContext(ctx))
+	answer := &counted{ResponseWriter: rw, status: http.StatusOK}
+	if reach == nil {
+		defer w.count(r, i.service, req, answer, w.now())
+	}
+	i.handler.ServeHTTP(answer, req.WithContext(ctx))
 	if r.alive.Err() != nil {
 		panic(http.ErrAbortHandler)
 	}
@@ -120,8 +127,11 @@ func (w *World) enter(req *http.Request, r *rollout) (*rollout, *instance, int) 
 		return nil, nil, http.StatusServiceUnavailable
 	}
 	r.turn++
-	i, status := r.route(req.URL.Path, r.turn)
+	service, i, status := r.route(req.URL.Path, r.turn)
 	if i == nil {
+		if service != "" && req.Context().Value(reachKey{}) == nil {
+			r.tally(service).Add(w.now(), req.Method, req.URL.Path, status, false, 0)
+		}
 		return nil, nil, status
 	}
 	r.inFlight++
@@ -160,24 +170,25 @@ func (s *stage) draw() *rollout {
 }
 
 // route takes the instance for a path: the longest prefix, then those that answer, by turns.
-func (r *rollout) route(path string, turn int) (*instance, int) {
-	longest, status := -1, http.StatusNotFound
+func (r *rollout) route(path string, turn int) (service string, take *instance, status int) {
+	longest := -1
+	status = http.StatusNotFound
 	var able []*instance
 	for _, i := range r.instances {
 		if i.worker || !within(path, i.path) || len(i.path) < longest {
 			continue
 		}
 		if len(i.path) > longest {
-			longest, able, status = len(i.path), nil, http.StatusServiceUnavailable
+			longest, able, status, service = len(i.path), nil, http.StatusServiceUnavailable, i.service
 		}
 		if i.broken == "" {
 			able = append(able, i)
 		}
 	}
 	if len(able) == 0 {
-		return nil, status
+		return service, nil, status
 	}
-	return able[turn%len(able)], 0
+	return service, able[turn%len(able)], 0
 }
 
 // within reports whether path is at or below prefix, by whole segments.

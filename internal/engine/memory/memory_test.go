@@ -44,6 +44,10 @@ func call(ctx context.Context, e *memory.Engine, v memory.Verb) error {
 		_, err = e.List(ctx)
 	case memory.Task:
 		err = e.Task(ctx, "a", "job", "true", nil)
+	case memory.Hold:
+		err = e.Hold(ctx, 1, deploy.Bounds{})
+	case memory.Samples:
+		_, err = e.Samples(ctx, time.Time{}, time.Now())
 	}
 	return err
 }

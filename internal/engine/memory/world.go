@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
+	"github.com/lotse-eu/lotse/internal/proxy"
 	"github.com/lotse-eu/lotse/internal/secret"
 )
 
@@ -163,6 +164,7 @@ type stage struct {
 	shares    map[string]int
 	last      string // who had traffic before whoever has it now
 	turn      int    // counts requests
+	barrier   barrier
 }
 
 type rollout struct {
@@ -182,6 +184,7 @@ type rollout struct {
 	alive     context.Context
 	abandon   context.CancelFunc
 	lines     []deploy.LogLine
+	tallies   map[string]*proxy.Tally // by service
 }
 
 type instance struct {
@@ -194,7 +197,8 @@ type instance struct {
 }
 
 func newRollout(id string, since time.Time) *rollout {
-	r := &rollout{id: id, since: since, going: make(chan struct{}), freed: make(chan struct{}), idle: make(chan struct{})}
+	r := &rollout{id: id, since: since, going: make(chan struct{}), freed: make(chan struct{}), idle: make(chan struct{}),
+		tallies: map[string]*proxy.Tally{}}
 	r.alive, r.abandon = context.WithCancel(context.Background())
 	return r
 }
@@ -220,7 +224,8 @@ func (r *rollout) sick() *instance {
 func (w *World) stage(app, name string) *stage {
 	key := app + "/" + name
 	if w.stages[key] == nil {
-		w.stages[key] = &stage{app: app, name: name, rollouts: map[string]*rollout{}, shares: map[string]int{}}
+		w.stages[key] = &stage{app: app, name: name, rollouts: map[string]*rollout{}, shares: map[string]int{},
+			barrier: barrier{lifted: make(chan struct{})}}
 	}
 	return w.stages[key]
 }

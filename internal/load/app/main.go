@@ -86,7 +86,7 @@ func run(mode string) error {
 			return fmt.Errorf("listen: %w", syscall.EADDRINUSE)
 		}
 	}
-	return serve(ctx, app, net.JoinHostPort(os.Getenv("HOST"), port))
+	return serve(ctx, app, worse(mode, app), net.JoinHostPort(os.Getenv("HOST"), port))
 }
 
 func tell() {
@@ -98,13 +98,13 @@ func tell() {
 	}
 }
 
-func serve(ctx context.Context, app *load.App, addr string) error {
+func serve(ctx context.Context, app *load.App, handler http.Handler, addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintln(os.Stdout, "app listens")
-	server := &http.Server{Handler: app, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
 	select {

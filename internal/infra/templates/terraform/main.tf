@@ -39,6 +39,10 @@ provider "aws" {
 provider "aws" {
   alias  = "edge"
   region = "us-east-1"
+[[- if .AWS.Account]]
+
+  allowed_account_ids = ["[[.AWS.Account]]"]
+[[- end]]
 
   default_tags {
     tags = { "lotse:app" = local.app }

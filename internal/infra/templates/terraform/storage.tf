@@ -3,7 +3,7 @@
 locals {
   buckets = merge(
     { releases = aws_s3_bucket.releases.id },
-[[- if or .Static .Shared]]
+[[- if .Static]]
     { access = aws_s3_bucket.access_log.id },
 [[- end]]
 [[- if .Static]]
@@ -148,13 +148,8 @@ data "aws_iam_policy_document" "site" {
   }
 }
 [[end]]
-[[- if or .Static .Shared]]
 [[- if .Static]]
 # What CloudFront says of requests: which file, when, how it went. No IP address, no browser, no cookie (site.tf names the fields).
-[[- else]]
-# What the balancer says of requests. Unlike Lotse's own log it has whole IP addresses, which are personal data: it is kept for 7 days, which is
-# what it takes to look into an attack. The balancer can write with AES256 alone.
-[[- end]]
 resource "aws_s3_bucket" "access_log" {
   bucket = "lotse-${local.app}-access-${local.account}"
 
@@ -188,7 +183,6 @@ data "aws_iam_policy_document" "access_log" {
   }
 
   statement {
-[[- if .Static]]
     sid       = "CloudFrontWrites"
     actions   = ["s3:PutObject"]
     resources = ["${aws_s3_bucket.access_log.arn}/*"]
@@ -215,22 +209,6 @@ data "aws_iam_policy_document" "access_log" {
       variable = "aws:SourceArn"
       values   = ["arn:aws:logs:us-east-1:${local.account}:delivery-source:*"]
     }
-[[- else]]
-    sid       = "BalancerWrites"
-    actions   = ["s3:PutObject"]
-    resources = ["${aws_s3_bucket.access_log.arn}/AWSLogs/${local.account}/*"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["logdelivery.elasticloadbalancing.amazonaws.com"]
-    }
-
-    condition {
-      test     = "ArnLike"
-      variable = "aws:SourceArn"
-      values   = ["arn:aws:elasticloadbalancing:${local.region}:${local.account}:loadbalancer/*"]
-    }
-[[- end]]
   }
 }
 [[end]]
@@ -265,7 +243,7 @@ resource "aws_s3_bucket_versioning" "all" {
     status = "Enabled"
   }
 }
-[[if or .Static .Shared]]
+[[if .Static]]
 resource "aws_s3_bucket_server_side_encryption_configuration" "all" {
   for_each = { for name, bucket in local.buckets : name => bucket if name != "releases" }
 
@@ -297,7 +275,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "all" {
       days_after_initiation = 1
     }
   }
-[[- if or .Static .Shared]]
+[[- if .Static]]
 
   dynamic "rule" {
     for_each = each.key == "access" ? ["retention"] : []

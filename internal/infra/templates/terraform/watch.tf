@@ -90,6 +90,27 @@ resource "aws_cloudwatch_metric_alarm" "health" {
 [[else]]
 # CloudFront's figures are in us-east-1 alone, and an alarm can tell only a topic beside it: there is none.
 [[end]]
+[[- if not .Static]]
+# As Lotse's front counts on the instances, whichever release serves: also what the balancer does not see, and by stage.
+resource "aws_cloudwatch_metric_alarm" "stage_errors" {
+  for_each = local.stages
+
+  alarm_name          = "lotse-${local.app}-${each.key}-errors"
+  alarm_description   = "${local.app} ${each.key}: 10 requests or more have failed in each of 3 minutes"
+  namespace           = "Lotse"
+  metric_name         = "Errors"
+  dimensions          = { App = local.app, Stage = each.key }
+  statistic           = "Sum"
+  period              = 60
+  evaluation_periods  = 3
+  threshold           = 10
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags                = { "lotse:stage" = each.key }
+}
+[[end]]
 [[- if .Databases]]
 resource "aws_cloudwatch_metric_alarm" "database_space" {
   for_each = local.databases
@@ -128,7 +149,7 @@ resource "aws_cloudwatch_metric_alarm" "database_load" {
 }
 [[end]]
 [[- if .AWS.Budget]]
-# Of the whole account: one by tag would be silent until somebody activates the tag for cost allocation (docs/aws.md).
+# Of the whole account, whatever else is in it: one by the tag lotse:app would count nothing until somebody activates that tag for cost allocation.
 resource "aws_budgets_budget" "main" {
   name         = "lotse-${local.app}"
   budget_type  = "COST"

@@ -25,24 +25,20 @@ resource "aws_acm_certificate_validation" "main" {
   validation_record_fqdns = [for r in aws_route53_record.validation : r.fqdn]
 }
 
-# One balancer for all stages. What each host leads to is decided by rules, which Lotse makes and changes: a shift takes seconds.
+# One balancer for all stages. What each host leads to is decided by rules, which Lotse makes and changes: a shift takes seconds. It has no
+# access log, which would have the IP addresses of visitors: Lotse's front logs every request without them.
 resource "aws_lb" "main" {
   name                       = "lotse-${local.app}"
   load_balancer_type         = "application"
   internal                   = false
   subnets                    = aws_subnet.balancer[*].id
   security_groups            = [aws_security_group.balancer.id]
-  enable_deletion_protection = true
+  enable_deletion_protection = false # it holds no data, and what does has prevent_destroy
   drop_invalid_header_fields = true
   desync_mitigation_mode     = "defensive"
   idle_timeout               = 120 # event streams and websockets may be silent for a while
 
-  access_logs {
-    bucket  = aws_s3_bucket.access_log.id
-    enabled = true
-  }
-
-  depends_on = [aws_s3_bucket_policy.access_log, aws_internet_gateway.main]
+  depends_on = [aws_internet_gateway.main]
 }
 
 resource "aws_lb_listener" "https" {

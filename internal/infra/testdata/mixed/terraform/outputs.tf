@@ -13,6 +13,7 @@ locals {
     Certificate                  = aws_acm_certificate_validation.main.certificate_arn
     Balancer                     = aws_lb.main.arn
     Listener                     = aws_lb_listener.https.arn
+    Address                      = aws_lb.main.dns_name
     DevInstanceProfile           = aws_iam_instance_profile.instance["dev"].name
     DevInstanceSecurityGroup     = aws_security_group.instance["dev"].id
     DevDatabaseHost              = aws_db_instance.stage["dev"].address

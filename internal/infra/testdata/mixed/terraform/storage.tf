@@ -3,7 +3,6 @@
 locals {
   buckets = merge(
     { releases = aws_s3_bucket.releases.id },
-    { access = aws_s3_bucket.access_log.id },
   )
 }
 
@@ -54,58 +53,6 @@ data "aws_iam_policy_document" "releases" {
   }
 }
 
-# What the balancer says of requests. Unlike Lotse's own log it has whole IP addresses, which are personal data: it is kept for 7 days, which is
-# what it takes to look into an attack. The balancer can write with AES256 alone.
-resource "aws_s3_bucket" "access_log" {
-  bucket = "lotse-${local.app}-access-${local.account}"
-
-  lifecycle {
-    prevent_destroy = true
-  }
-}
-
-resource "aws_s3_bucket_policy" "access_log" {
-  bucket = aws_s3_bucket.access_log.id
-  policy = data.aws_iam_policy_document.access_log.json
-}
-
-data "aws_iam_policy_document" "access_log" {
-  statement {
-    sid       = "ByTLSOnly"
-    effect    = "Deny"
-    actions   = ["s3:*"]
-    resources = [aws_s3_bucket.access_log.arn, "${aws_s3_bucket.access_log.arn}/*"]
-
-    principals {
-      type        = "*"
-      identifiers = ["*"]
-    }
-
-    condition {
-      test     = "Bool"
-      variable = "aws:SecureTransport"
-      values   = ["false"]
-    }
-  }
-
-  statement {
-    sid       = "BalancerWrites"
-    actions   = ["s3:PutObject"]
-    resources = ["${aws_s3_bucket.access_log.arn}/AWSLogs/${local.account}/*"]
-
-    principals {
-      type        = "Service"
-      identifiers = ["logdelivery.elasticloadbalancing.amazonaws.com"]
-    }
-
-    condition {
-      test     = "ArnLike"
-      variable = "aws:SourceArn"
-      values   = ["arn:aws:elasticloadbalancing:${local.region}:${local.account}:loadbalancer/*"]
-    }
-  }
-}
-
 # ---- What all buckets have
 
 resource "aws_s3_bucket_public_access_block" "all" {
@@ -138,18 +85,6 @@ resource "aws_s3_bucket_versioning" "all" {
   }
 }
 
-resource "aws_s3_bucket_server_side_encryption_configuration" "all" {
-  for_each = { for name, bucket in local.buckets : name => bucket if name != "releases" }
-
-  bucket = each.value
-
-  rule {
-    apply_server_side_encryption_by_default {
-      sse_algorithm = "AES256"
-    }
-  }
-}
-
 resource "aws_s3_bucket_lifecycle_configuration" "all" {
   for_each = local.buckets
 
@@ -167,21 +102,6 @@ resource "aws_s3_bucket_lifecycle_configuration" "all" {
 
     abort_incomplete_multipart_upload {
       days_after_initiation = 1
-    }
-  }
-
-  dynamic "rule" {
-    for_each = each.key == "access" ? ["retention"] : []
-
-    content {
-      id     = rule.value
-      status = "Enabled"
-
-      filter {}
-
-      expiration {
-        days = 7
-      }
     }
   }
 }

@@ -15,11 +15,12 @@ ephemeral "aws_secretsmanager_random_password" "database" {
   exclude_punctuation = true
 }
 
-# Lotse hands its name to the environment, which reads it itself.
+# Lotse reads it and hands an address to the environment. A name is free again 30 days after its secret was deleted at the earliest, so each gets
+# one of its own.
 resource "aws_secretsmanager_secret" "database" {
   for_each = local.databases
 
-  name        = "lotse/${local.app}/${each.key}/engine/database"
+  name_prefix = "${replace(title(replace(each.key, "-", " ")), " ", "")}DatabaseSecret-"
   description = "Database of ${local.app} ${each.key}: name and password of its owner"
   kms_key_id  = aws_kms_key.main.arn
   tags        = { "lotse:stage" = each.key }
@@ -69,7 +70,7 @@ resource "aws_db_parameter_group" "stage" {
 resource "aws_db_instance" "stage" {
   for_each = local.databases
 
-  identifier                      = "lotse-${local.app}-${each.key}"
+  identifier_prefix               = "lotse-${local.app}-${each.key}-" # a new one can be made beside the old
   db_name                         = "app"
   engine                          = "postgres"
   engine_version                  = each.value

@@ -320,6 +320,21 @@ data "aws_iam_policy_document" "deploy" {
   }
 
   statement {
+    sid = "EnvironmentsServiceRoles"
+    actions = [
+      "iam:CreateServiceLinkedRole",
+    ]
+    resources = [
+      "arn:aws:iam::${local.account}:role/aws-service-role/*",
+    ]
+    condition {
+      test     = "StringEquals"
+      variable = "iam:AWSServiceName"
+      values   = ["autoscaling.amazonaws.com", "elasticbeanstalk.amazonaws.com", "elasticloadbalancing.amazonaws.com"]
+    }
+  }
+
+  statement {
     sid = "EnvironmentsNames"
     actions = [
       "elasticbeanstalk:SwapEnvironmentCNAMEs",
@@ -370,6 +385,28 @@ data "aws_iam_policy_document" "deploy" {
   }
 
   statement {
+    sid = "Logs"
+    actions = [
+      "logs:FilterLogEvents",
+      "logs:DeleteLogGroup",
+    ]
+    resources = [
+      "arn:aws:logs:${local.region}:${local.account}:log-group:/lotse/rides/*",
+      "arn:aws:logs:${local.region}:${local.account}:log-group:/aws/elasticbeanstalk/rides-*",
+    ]
+  }
+
+  statement {
+    sid = "LogsList"
+    actions = [
+      "logs:DescribeLogGroups",
+    ]
+    resources = [
+      "arn:aws:logs:${local.region}:${local.account}:log-group:*",
+    ]
+  }
+
+  statement {
     sid = "Secrets"
     actions = [
       "secretsmanager:DescribeSecret",
@@ -406,28 +443,6 @@ data "aws_iam_policy_document" "deploy" {
   }
 
   statement {
-    sid = "Logs"
-    actions = [
-      "logs:FilterLogEvents",
-      "logs:DeleteLogGroup",
-    ]
-    resources = [
-      "arn:aws:logs:${local.region}:${local.account}:log-group:/lotse/rides/*",
-      "arn:aws:logs:${local.region}:${local.account}:log-group:/aws/elasticbeanstalk/rides-*",
-    ]
-  }
-
-  statement {
-    sid = "LogsList"
-    actions = [
-      "logs:DescribeLogGroups",
-    ]
-    resources = [
-      "arn:aws:logs:${local.region}:${local.account}:log-group:*",
-    ]
-  }
-
-  statement {
     sid = "Database"
     actions = [
       "rds:DescribeDBInstances",
@@ -435,6 +450,21 @@ data "aws_iam_policy_document" "deploy" {
     resources = [
       "arn:aws:rds:${local.region}:${local.account}:db:lotse-rides-*",
     ]
+  }
+
+  statement {
+    sid = "SecretsOfDatabases"
+    actions = [
+      "secretsmanager:GetSecretValue",
+    ]
+    resources = [
+      "arn:aws:secretsmanager:${local.region}:${local.account}:secret:ProdDatabaseSecret-*",
+    ]
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/lotse:app"
+      values   = ["rides"]
+    }
   }
 }
 
@@ -526,26 +556,63 @@ data "aws_iam_policy_document" "deploy_parts" {
   statement {
     sid = "PartsTemplates"
     actions = [
-      "ec2:AuthorizeSecurityGroupEgress",
-      "ec2:AuthorizeSecurityGroupIngress",
       "ec2:CreateLaunchTemplate",
       "ec2:CreateLaunchTemplateVersion",
-      "ec2:CreateSecurityGroup",
-      "ec2:CreateTags",
       "ec2:DeleteLaunchTemplate",
       "ec2:DeleteLaunchTemplateVersions",
+    ]
+    resources = [
+      "arn:aws:ec2:${local.region}:${local.account}:launch-template/*",
+    ]
+  }
+
+  statement {
+    sid = "PartsTags"
+    actions = [
+      "ec2:CreateTags",
+    ]
+    resources = [
+      "arn:aws:ec2:${local.region}:${local.account}:launch-template/*",
+      "arn:aws:ec2:${local.region}:${local.account}:instance/*",
+      "arn:aws:ec2:${local.region}:${local.account}:volume/*",
+      "arn:aws:ec2:${local.region}:${local.account}:network-interface/*",
+    ]
+    condition {
+      test     = "StringEquals"
+      variable = "ec2:CreateAction"
+      values   = ["RunInstances", "CreateLaunchTemplate"]
+    }
+  }
+
+  statement {
+    sid = "PartsSecurityGroups"
+    actions = [
+      "ec2:CreateSecurityGroup",
+    ]
+    resources = [
+      "arn:aws:ec2:${local.region}:${local.account}:security-group/*",
+      "arn:aws:ec2:${local.region}:${local.account}:vpc/${aws_vpc.main.id}",
+    ]
+  }
+
+  statement {
+    sid = "PartsSecurityGroupsOfTheNetwork"
+    actions = [
+      "ec2:AuthorizeSecurityGroupEgress",
+      "ec2:AuthorizeSecurityGroupIngress",
+      "ec2:CreateTags",
       "ec2:DeleteSecurityGroup",
       "ec2:RevokeSecurityGroupEgress",
       "ec2:RevokeSecurityGroupIngress",
     ]
     resources = [
-      "arn:aws:ec2:${local.region}:${local.account}:launch-template/*",
       "arn:aws:ec2:${local.region}:${local.account}:security-group/*",
-      "arn:aws:ec2:${local.region}:${local.account}:vpc/*",
-      "arn:aws:ec2:${local.region}:${local.account}:instance/*",
-      "arn:aws:ec2:${local.region}:${local.account}:volume/*",
-      "arn:aws:ec2:${local.region}:${local.account}:network-interface/*",
     ]
+    condition {
+      test     = "ArnEquals"
+      variable = "ec2:Vpc"
+      values   = ["arn:aws:ec2:${local.region}:${local.account}:vpc/${aws_vpc.main.id}"]
+    }
   }
 
   statement {
@@ -631,21 +698,6 @@ data "aws_iam_policy_document" "deploy_parts" {
     resources = [
       "arn:aws:s3:::elasticbeanstalk-${local.region}-${local.account}/*",
     ]
-  }
-
-  statement {
-    sid = "PartsServiceRoles"
-    actions = [
-      "iam:CreateServiceLinkedRole",
-    ]
-    resources = [
-      "arn:aws:iam::${local.account}:role/aws-service-role/*",
-    ]
-    condition {
-      test     = "StringEquals"
-      variable = "iam:AWSServiceName"
-      values   = ["autoscaling.amazonaws.com", "elasticbeanstalk.amazonaws.com", "elasticloadbalancing.amazonaws.com"]
-    }
   }
 
   statement {

@@ -6,6 +6,7 @@ locals {
     Key              = aws_kms_key.main.arn
     ProdSite         = aws_s3_bucket.site["prod"].id
     ProdDistribution = aws_cloudfront_distribution.site["prod"].id
+    ProdAddress      = aws_cloudfront_distribution.site["prod"].domain_name
   }
 }
 

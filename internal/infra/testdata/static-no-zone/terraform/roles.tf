@@ -110,4 +110,40 @@ data "aws_iam_policy_document" "deploy" {
       values   = ["leaflet"]
     }
   }
+
+  statement {
+    sid = "Secrets"
+    actions = [
+      "secretsmanager:DescribeSecret",
+      "secretsmanager:CreateSecret",
+      "secretsmanager:TagResource",
+      "secretsmanager:GetSecretValue",
+      "secretsmanager:PutSecretValue",
+    ]
+    resources = [
+      "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse/leaflet/*",
+    ]
+  }
+
+  statement {
+    sid = "SecretsOfPeople"
+    actions = [
+      "secretsmanager:DeleteSecret",
+      "secretsmanager:RestoreSecret",
+    ]
+    resources = [
+      "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse/leaflet/*",
+    ]
+  }
+
+  statement {
+    sid = "SecretsList"
+    actions = [
+      "secretsmanager:BatchGetSecretValue",
+      "secretsmanager:ListSecrets",
+    ]
+    resources = [
+      "*",
+    ]
+  }
 }

@@ -6,8 +6,10 @@ locals {
     Key                 = aws_kms_key.main.arn
     PreProdSite         = aws_s3_bucket.site["pre-prod"].id
     PreProdDistribution = aws_cloudfront_distribution.site["pre-prod"].id
+    PreProdAddress      = aws_cloudfront_distribution.site["pre-prod"].domain_name
     ProdSite            = aws_s3_bucket.site["prod"].id
     ProdDistribution    = aws_cloudfront_distribution.site["prod"].id
+    ProdAddress         = aws_cloudfront_distribution.site["prod"].domain_name
   }
 }
 

@@ -112,6 +112,42 @@ data "aws_iam_policy_document" "deploy" {
       values   = ["shop"]
     }
   }
+
+  statement {
+    sid = "Secrets"
+    actions = [
+      "secretsmanager:DescribeSecret",
+      "secretsmanager:CreateSecret",
+      "secretsmanager:TagResource",
+      "secretsmanager:GetSecretValue",
+      "secretsmanager:PutSecretValue",
+    ]
+    resources = [
+      "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse/shop/*",
+    ]
+  }
+
+  statement {
+    sid = "SecretsOfPeople"
+    actions = [
+      "secretsmanager:DeleteSecret",
+      "secretsmanager:RestoreSecret",
+    ]
+    resources = [
+      "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse/shop/*",
+    ]
+  }
+
+  statement {
+    sid = "SecretsList"
+    actions = [
+      "secretsmanager:BatchGetSecretValue",
+      "secretsmanager:ListSecrets",
+    ]
+    resources = [
+      "*",
+    ]
+  }
 }
 
 # Workflows of GitHub come in with a token that GitHub signs for one run: there is no key that lasts.

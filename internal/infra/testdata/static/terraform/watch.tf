@@ -32,7 +32,7 @@ data "aws_iam_policy_document" "alarms" {
 
 # CloudFront's figures are in us-east-1 alone, and an alarm can tell only a topic beside it: there is none.
 
-# Of the whole account: one by tag would be silent until somebody activates the tag for cost allocation (docs/aws.md).
+# Of the whole account, whatever else is in it: one by the tag lotse:app would count nothing until somebody activates that tag for cost allocation.
 resource "aws_budgets_budget" "main" {
   name         = "lotse-${local.app}"
   budget_type  = "COST"

@@ -13,6 +13,7 @@ locals {
     Certificate               = aws_acm_certificate_validation.main.certificate_arn
     Balancer                  = aws_lb.main.arn
     Listener                  = aws_lb_listener.https.arn
+    Address                   = aws_lb.main.dns_name
     ProdInstanceProfile       = aws_iam_instance_profile.instance["prod"].name
     ProdInstanceSecurityGroup = aws_security_group.instance["prod"].id
     ProdLogs                  = aws_cloudwatch_log_group.stage["prod"].name

@@ -68,3 +68,23 @@ resource "aws_cloudwatch_metric_alarm" "health" {
     return_data = true
   }
 }
+
+# As Lotse's front counts on the instances, whichever release serves: also what the balancer does not see, and by stage.
+resource "aws_cloudwatch_metric_alarm" "stage_errors" {
+  for_each = local.stages
+
+  alarm_name          = "lotse-${local.app}-${each.key}-errors"
+  alarm_description   = "${local.app} ${each.key}: 10 requests or more have failed in each of 3 minutes"
+  namespace           = "Lotse"
+  metric_name         = "Errors"
+  dimensions          = { App = local.app, Stage = each.key }
+  statistic           = "Sum"
+  period              = 60
+  evaluation_periods  = 3
+  threshold           = 10
+  comparison_operator = "GreaterThanOrEqualToThreshold"
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = [aws_sns_topic.alarms.arn]
+  ok_actions          = [aws_sns_topic.alarms.arn]
+  tags                = { "lotse:stage" = each.key }
+}
