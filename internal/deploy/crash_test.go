@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -225,15 +226,13 @@ var manyGates = deploy.Gates{PageLoad: deploy.PageLoad{Limit: 2 * time.Second},
 // exactly one release serves, every rollout has ended, the ledger verifies, and neither a lease, nor an orphan, nor a second
 // copy is left. Meanwhile somebody asks the stage all the time and always gets an answer.
 //
-// `make prove` (LOTSE_PROVE=1) dies at every moment; otherwise at every sixteenth, beginning elsewhere on each voyage.
+// `make prove` (LOTSE_PROVE=1) dies at every moment; otherwise at every fortieth, beginning anywhere.
 func TestKilledAnywhere(t *testing.T) {
-	every, offset := everyPoint(16)
 	for name, v := range voyages {
-		offset++
 		t.Run(name, func(t *testing.T) {
 			undisturbed := voyage(t, v, newPoints(0, false))
 			t.Logf("%d moments: %v", undisturbed.passed, undisturbed.names)
-			for at := 1 + offset%every; at <= undisturbed.passed; at += every {
+			for _, at := range everyNthOf(t, undisturbed.passed, 40) {
 				for _, after := range []bool{false, true} {
 					when := map[bool]string{false: "before", true: "after"}[after]
 					t.Run(fmt.Sprintf("%s %d %s", when, at, undisturbed.names[at-1]), func(t *testing.T) {
@@ -245,12 +244,24 @@ func TestKilledAnywhere(t *testing.T) {
 	}
 }
 
-// everyPoint is how many points apart a test dies, and where it begins: everywhere with LOTSE_PROVE, else at every nth.
-func everyPoint(n int) (every, offset int) {
+// everyNthOf are the moments, of 1 to passed, at which a test dies: all with LOTSE_PROVE, else every nth from a chance one on, at least
+// one. LOTSE_SEED begins where a run that failed has said.
+func everyNthOf(t *testing.T, passed, n int) (moments []int) {
+	t.Helper()
+	seed, begin := time.Now().UnixNano(), 0
 	if os.Getenv("LOTSE_PROVE") != "" {
-		return 1, 0
+		n = 1
+	} else {
+		if said, err := strconv.ParseInt(os.Getenv("LOTSE_SEED"), 10, 64); err == nil {
+			seed = said
+		}
+		begin = int(seed/1000) % min(n, passed)
 	}
-	return n, 0
+	for at := 1 + begin; at <= passed; at += n {
+		moments = append(moments, at)
+	}
+	t.Logf("dies at %d of %d moments; LOTSE_SEED=%d", len(moments), passed, seed)
+	return moments
 }
 
 // voyage deploys a second commit, dies where p says, starts again, and looks at what has become of it.

@@ -260,13 +260,12 @@ func TestMigrationsInStart(t *testing.T) {
 
 // A promotion and a rollback survive the death of the controller at any moment, as a deploy does.
 func TestMovesKilledAnywhere(t *testing.T) {
-	every, offset := everyPoint(24)
 	for verb, ask := range map[deploy.Verb]func(*site) (string, error){
 		deploy.Promoted:   func(s *site) (string, error) { return s.Promote(context.Background(), deploy.Move{Stage: "staging"}) },
 		deploy.RolledBack: func(s *site) (string, error) { return s.Rollback(context.Background(), deploy.Move{Stage: "staging"}) },
 	} {
 		whole := move(t, verb, ask, newPoints(0, false))
-		for at := 1 + offset; at <= whole.passed; at += every {
+		for _, at := range everyNthOf(t, whole.passed, 40) {
 			for _, after := range []bool{false, true} {
 				move(t, verb, ask, newPoints(at, after))
 			}

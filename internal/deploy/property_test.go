@@ -88,7 +88,7 @@ func (m *model) came(stage, commit string) {
 // Whatever happens in whatever order, every stage serves exactly what the model lets it serve, the ledger verifies, and no lease and no
 // second copy is left. LOTSE_PROVE makes longer sequences.
 func TestAnySequence(t *testing.T) {
-	most, checks := 16, "12"
+	most, checks := 16, "6"
 	if os.Getenv("LOTSE_PROVE") != "" {
 		most, checks = 60, "300"
 	}

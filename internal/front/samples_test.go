@@ -74,7 +74,7 @@ func TestSlotsAreTold(t *testing.T) {
 		go func() { defer close(ended); c.keep(ctx) }()
 		after := func(d time.Duration, want string) {
 			t.Helper()
-			time.Sleep(d)
+			time.Sleep(d) //nolint:forbidigo // inside synctest, where this is how time passes
 			synctest.Wait()
 			mustBe(t, fmt.Sprintf("told after %v", time.Since(begin)), book.told(begin), want)
 		}
@@ -88,7 +88,7 @@ func TestSlotsAreTold(t *testing.T) {
 		after(10*time.Second, "0 10 30 40 50 60 70")
 		mustBe(t, "it is said once", strings.Count(output.String(), "no network"), 1)
 		book.breaks(errors.New("no network"))
-		time.Sleep(time.Hour)
+		time.Sleep(time.Hour) //nolint:forbidigo // as above
 		book.breaks(nil)
 		cancel()
 		<-ended

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -124,8 +125,7 @@ func firstFailure(events []types.StackEvent) *types.StackEvent {
 // concluded is nil for a good end.
 func (w *work) concluded(st *stack, events []types.StackEvent) error {
 	last := events[len(events)-1]
-	switch last.ResourceStatus {
-	case types.ResourceStatusCreateComplete, types.ResourceStatusUpdateComplete, types.ResourceStatusDeleteComplete:
+	if slices.Contains([]types.ResourceStatus{types.ResourceStatusCreateComplete, types.ResourceStatusUpdateComplete, types.ResourceStatusDeleteComplete}, last.ResourceStatus) {
 		return nil
 	}
 	what := fmt.Sprintf("the stack %s in %s ended in %s", st.Name, st.Region, last.ResourceStatus)

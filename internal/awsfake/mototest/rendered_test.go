@@ -76,7 +76,7 @@ func known(value any) any {
 // template may write as text become numbers.
 func filled(t *testing.T, properties map[string]any, numbers string, into any) {
 	t.Helper()
-	for _, name := range strings.Fields(numbers) {
+	for name := range strings.FieldsSeq(numbers) {
 		if text, is := properties[name].(string); is {
 			properties[name] = json.Number(text)
 		}

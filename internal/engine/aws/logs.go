@@ -41,7 +41,7 @@ func (e *Engine) readLogs(ctx context.Context, q deploy.LogQuery, yield func(dep
 			}
 		}
 		if q.Follow && ctx.Err() != nil {
-			return nil // that is how following ends
+			return nil //nolint:nilerr // that is how following ends, whatever it was in the middle of
 		}
 		if !q.Follow || err != nil && !deploy.Retryable(translate(err)) || err == nil && q.Rollout != "" && len(all) == 0 {
 			return err

@@ -50,7 +50,7 @@ func TestSamples(t *testing.T) {
 					got = append(got, s)
 				}
 			}
-			if len(got) != 1 || got[0].Rollout != "one" || got[0].Service != "web" || got[0].Method != "GET" || got[0].Requests != 3 || got[0].Errors != 0 || got[0].Latency.Sum() != 3 {
+			if len(got) != 1 || got[0].Rollout != "one" || got[0].Service != "web" || got[0].Method != http.MethodGet || got[0].Requests != 3 || got[0].Errors != 0 || got[0].Latency.Sum() != 3 {
 				t.Errorf("three requests were asked, and there are %+v", all)
 			}
 			if n := c.metric(t, "Requests", begin); n < 3 {
