@@ -121,13 +121,14 @@ func (b *Bucket) forget(there []string) {
 	maps.DeleteFunc(b.read, func(key string, _ cached) bool { return !slices.Contains(there, key) })
 }
 
-func (b *Bucket) write(ctx context.Context, m manifest) error {
+// write keeps a manifest; errLost when the condition does not hold.
+func (b *Bucket) write(ctx context.Context, m manifest, when condition) error {
 	m.Format, m.Files = format, sorted(m.Files)
 	data, err := m.pack()
 	if err != nil {
 		return err
 	}
-	_, err = b.put(ctx, m.key(), data, condition{})
+	_, err = b.put(ctx, m.key(), data, when)
 	return err
 }
 

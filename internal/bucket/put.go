@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -37,11 +38,7 @@ func (b *Bucket) Put(ctx context.Context, fence int64, id string, about json.Raw
 	if err := record.allows(fence); err != nil {
 		return Added{}, err
 	}
-	v, err := b.look(ctx)
-	if err != nil {
-		return Added{}, err
-	}
-	m, err := b.register(ctx, v, id, about, index)
+	v, m, err := b.registered(ctx, id, about, index)
 	if err != nil {
 		return Added{}, err
 	}
@@ -56,7 +53,20 @@ func (b *Bucket) Put(ctx context.Context, fence int64, id string, about json.Raw
 		return done, nil
 	}
 	m.Whole = true
-	return done, b.write(ctx, m)
+	return done, b.write(ctx, m, condition{})
+}
+
+// registered looks at the bucket and registers a release in it. Who puts the same at the same time may have been quicker: then what he has
+// written counts, which may be whole already.
+func (b *Bucket) registered(ctx context.Context, id string, about json.RawMessage, index []File) (v view, m manifest, err error) {
+	for {
+		if v, err = b.look(ctx); err != nil {
+			return v, m, err
+		}
+		if m, err = b.register(ctx, v, id, about, index); !errors.Is(err, errLost) {
+			return v, m, err
+		}
+	}
 }
 
 // register writes what the release has before the first of its files is there, so that Remove of another one spares them.
@@ -72,7 +82,8 @@ func (b *Bucket) register(ctx context.Context, v view, id string, about json.Raw
 	if was != nil && was.Removed == nil {
 		return *was, nil
 	}
-	return m, b.write(ctx, m)
+	o, there := v.objects[m.key()]
+	return m, b.write(ctx, m, only(o, there))
 }
 
 // clash finds a name that has to keep its bytes in one release and has others in another. Both are in the bucket, so that one of them

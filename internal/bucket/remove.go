@@ -28,7 +28,7 @@ func (b *Bucket) Remove(ctx context.Context, fence int64, id string) error {
 	if m := v.releases[id]; m != nil && m.Removed == nil {
 		removed := *m
 		removed.Removed = &now
-		if err := b.write(ctx, removed); err != nil {
+		if err := b.write(ctx, removed, condition{}); err != nil {
 			return err
 		}
 		v.releases[id] = &removed

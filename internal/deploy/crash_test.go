@@ -4,195 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
 	"strconv"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
-	"github.com/lotse-eu/lotse/internal/engine/memory"
-	"github.com/lotse-eu/lotse/internal/secret"
 )
-
-// points counts the moments at which a controller writes or calls an engine, and kills it at one of them. A killed
-// controller can do nothing any more: whatever it calls fails and has no effect.
-type points struct {
-	mu     sync.Mutex
-	seen   map[string]int
-	passed int
-	at     int  // the moment to die at; 0: never
-	after  bool // die when the call is done, instead of before
-	dead   bool
-	died   chan struct{}
-	names  []string
-	kill   func()
-}
-
-var cannotStart = memory.Behaviour{Cause: "ended with exit code 2"}
-
-var errDead = errors.New("this controller is dead")
-
-// often are calls of which the first few are enough: health is asked every second, and a lease renewed every five.
-var often = map[string]int{"check": 5, "renew": 3, "list": 8, "samples": 6}
-
-func (p *points) call(name string, do func() error) error {
-	if p.moment(name, false) {
-		return errDead
-	}
-	err := do()
-	if p.moment(name, true) {
-		return errDead
-	}
-	return err
-}
-
-// moment counts a moment and reports whether the controller is dead.
-func (p *points) moment(name string, after bool) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.dead {
-		return true
-	}
-	if !after {
-		if most, ok := often[name]; ok && p.seen[name] >= most {
-			return false
-		}
-		p.seen[name]++
-		p.passed++
-		p.names = append(p.names, name)
-	}
-	if p.passed == p.at && after == p.after {
-		p.dead = true
-		p.kill()
-		close(p.died)
-	}
-	return p.dead
-}
-
-func newPoints(at int, after bool) *points {
-	return &points{at: at, after: after, seen: map[string]int{}}
-}
-
-// board takes the points into the bubble of a site.
-func (p *points) board(s *site) {
-	p.died, p.kill, s.points = make(chan struct{}), s.world.Crash, p
-}
-
-// wrap puts the points into everything that a controller calls.
-func (p *points) wrap(c *deploy.Config) {
-	c.Ledger = pointedLedger{c.Ledger, p}
-	c.Builder = pointedBuilder{c.Builder, p}
-	c.Migrate = pointedMigrator{c.Migrate, p}
-	open := c.Engine
-	c.Engine = func(app string, stage deploy.Stage) (deploy.Engine, error) {
-		e, err := open(app, stage)
-		return pointedEngine{e, p}, err
-	}
-}
-
-type pointedLedger struct {
-	deploy.Ledger
-	p *points
-}
-
-func (l pointedLedger) Append(ctx context.Context, e deploy.Event) (written deploy.Event, err error) {
-	err = l.p.call("append "+e.Kind, func() error { written, err = l.Ledger.Append(ctx, e); return err })
-	return written, err
-}
-
-func (l pointedLedger) Acquire(ctx context.Context, s deploy.StageRef, owner string, ttl time.Duration, gone func(string) bool) (got deploy.Lease, err error) {
-	err = l.p.call("acquire", func() error { got, err = l.Ledger.Acquire(ctx, s, owner, ttl, gone); return err })
-	return got, err
-}
-
-func (l pointedLedger) Renew(ctx context.Context, got deploy.Lease, ttl time.Duration) error {
-	return l.p.call("renew", func() error { return l.Ledger.Renew(ctx, got, ttl) })
-}
-
-func (l pointedLedger) Release(ctx context.Context, got deploy.Lease) error {
-	return l.p.call("release", func() error { return l.Ledger.Release(ctx, got) })
-}
-
-type pointedBuilder struct {
-	deploy.Builder
-	p *points
-}
-
-func (b pointedBuilder) Build(ctx context.Context, id string, app deploy.App, c deploy.Commit, report func(deploy.StepEvidence), output func(step, line string)) (r deploy.Release, err error) {
-	err = b.p.call("build", func() error { r, err = b.Builder.Build(ctx, id, app, c, report, output); return err })
-	return r, err
-}
-
-func (b pointedBuilder) Fit(ctx context.Context, id string, app deploy.App, c deploy.Commit, from deploy.Release, public []deploy.Setting, report func(deploy.StepEvidence), output func(step, line string)) (r deploy.Release, err error) {
-	err = b.p.call("fit", func() error { r, err = b.Builder.Fit(ctx, id, app, c, from, public, report, output); return err })
-	return r, err
-}
-
-type pointedMigrator struct {
-	deploy.Migrator
-	p *points
-}
-
-func (m pointedMigrator) Migrate(ctx context.Context, url secret.Text, files fs.FS, dir string) (done deploy.Migrated, err error) {
-	err = m.p.call("migrate", func() error { done, err = m.Migrator.Migrate(ctx, url, files, dir); return err })
-	return done, err
-}
-
-func (b pointedBuilder) Prune(ctx context.Context, keep []deploy.Digest) error {
-	return b.p.call("prune", func() error { return b.Builder.Prune(ctx, keep) })
-}
-
-type pointedEngine struct {
-	deploy.Engine
-	p *points
-}
-
-func (e pointedEngine) DatabaseURL(ctx context.Context, db deploy.Database) (deploy.Setting, error) {
-	return e.Engine.(deploy.Databases).DatabaseURL(ctx, db)
-}
-
-func (e pointedEngine) OpenDatabase(ctx context.Context, f deploy.Fence, db deploy.Database) error {
-	return e.p.call("database", func() error { return e.Engine.(deploy.Databases).OpenDatabase(ctx, f, db) })
-}
-
-func (e pointedEngine) Samples(ctx context.Context, from, to time.Time) (all []deploy.Sample, err error) {
-	err = e.p.call("samples", func() error { all, err = e.Engine.(deploy.Sampler).Samples(ctx, from, to); return err })
-	return all, err
-}
-
-func (e pointedEngine) Reach(ctx context.Context, rollout string) (to http.RoundTripper, err error) {
-	err = e.p.call("reach", func() error { to, err = e.Engine.Reach(ctx, rollout); return err })
-	return to, err
-}
-
-func (e pointedEngine) Task(ctx context.Context, rollout, name, command string, mounts []deploy.VolumeMount) error {
-	return e.p.call("task", func() error { return e.Engine.(deploy.Tasks).Task(ctx, rollout, name, command, mounts) })
-}
-
-func (e pointedEngine) Start(ctx context.Context, f deploy.Fence, o deploy.Order) error {
-	return e.p.call("start", func() error { return e.Engine.Start(ctx, f, o) })
-}
-
-func (e pointedEngine) Check(ctx context.Context, rollout string) error {
-	return e.p.call("check", func() error { return e.Engine.Check(ctx, rollout) })
-}
-
-func (e pointedEngine) Shift(ctx context.Context, f deploy.Fence, rollout string, share int) error {
-	return e.p.call("shift", func() error { return e.Engine.Shift(ctx, f, rollout, share) })
-}
-
-func (e pointedEngine) Stop(ctx context.Context, f deploy.Fence, rollout string, drain time.Duration) error {
-	return e.p.call("stop", func() error { return e.Engine.Stop(ctx, f, rollout, drain) })
-}
-
-func (e pointedEngine) List(ctx context.Context) (all []deploy.Running, err error) {
-	err = e.p.call("list", func() error { all, err = e.Engine.List(ctx); return err })
-	return all, err
-}
 
 // passage is how a deploy goes.
 type passage struct {
@@ -267,17 +87,7 @@ func everyNthOf(t *testing.T, passed, n int) (moments []int) {
 // voyage deploys a second commit, dies where p says, starts again, and looks at what has become of it.
 func voyage(t *testing.T, v passage, p *points) *points {
 	inSite(t, func(t *testing.T, s *site) {
-		s.going(v.by)
-		if v.by == deploy.Canary {
-			s.going(v.by, deploy.CanaryStep{Share: 5, Bake: 20 * time.Second}, deploy.CanaryStep{Share: 50, Bake: 10 * time.Second})
-		}
-		s.behaving(map[string]http.HandlerFunc{"worse": everyNth(2, "/api"), "wrong": everyNth(1, "/api")})
-		one := s.deploy("one")
-		s.end()
-		synctest.Wait()
-		s.builder.app.Stages[0].Gates, s.browser = v.gates, &visitor{}
-		s.world.Behave(digestOf("cannot"), cannotStart)
-
+		one := s.sails(v)
 		p.board(s)
 		s.boot()
 		stopAsking := func() {}
@@ -285,11 +95,8 @@ func voyage(t *testing.T, v passage, p *points) *points {
 			stopAsking = s.askAllTheTime()
 		}
 		id, err := s.begin(v.commit, p)
-		if err == nil && v.ill {
-			go func() {
-				pass(35 * time.Second)
-				_ = s.world.Break("shop", "dev", id, "api", 0, "out of memory") // it may be gone already
-			}()
+		if err == nil {
+			s.sickens(v, id)
 		}
 		s.awaitEndOrDeath(p)
 		s.end()
@@ -315,6 +122,32 @@ func voyage(t *testing.T, v passage, p *points) *points {
 		stopAsking()
 	})
 	return p
+}
+
+// sails brings the first release to the stage of a passage, and ends the controller that did.
+func (s *site) sails(v passage) deploy.Rollout {
+	s.going(v.by)
+	if v.by == deploy.Canary {
+		s.going(v.by, deploy.CanaryStep{Share: 5, Bake: 20 * time.Second}, deploy.CanaryStep{Share: 50, Bake: 10 * time.Second})
+	}
+	s.behaving(map[string]http.HandlerFunc{"worse": everyNth(2, "/api"), "wrong": everyNth(1, "/api")})
+	one := s.deploy("one")
+	s.end()
+	synctest.Wait()
+	s.builder.app.Stages[0].Gates, s.browser = v.gates, &visitor{}
+	s.world.Behave(digestOf("cannot"), cannotStart)
+	return one
+}
+
+// sickens has the release of a passage that falls ill do so, half a minute after the shift.
+func (s *site) sickens(v passage, id string) {
+	if !v.ill {
+		return
+	}
+	go func() {
+		pass(35 * time.Second)
+		_ = s.world.Break("shop", "dev", id, "api", 0, "out of memory") // it may be gone already
+	}()
 }
 
 // begin asks for the second deploy. A controller that died over it has no answer.
