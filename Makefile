@@ -27,7 +27,7 @@ demo-down: build ## take away all that `make demo` made
 
 test: ## all tests, with what they need installed
 	@scripts/needs test
-	go test -race -timeout 25m ./...
+	go test -race -p 3 -timeout 25m ./... # three at once on two cores: many tests wait for processes
 	cd examples/whatsgonow && go test -race ./...
 	cd examples/whatsgonow/web && npm ci --no-audit --no-fund && npm run lint && npx tsc --noEmit && npm test
 
