@@ -20,16 +20,16 @@ const module = "github.com/lotse-eu/lotse/"
 // floor do not see each other.
 var floors = [][]string{
 	{"internal/secret", "internal/latency"},
-	{"internal/privacy", "internal/supabase", "internal/proxy", "internal/process", "internal/postgres", "internal/depot", "internal/bucket", "internal/load"},
+	{"internal/privacy", "internal/supabase", "internal/proxy", "internal/process", "internal/postgres", "internal/depot", "internal/leaks", "internal/bucket", "internal/load"},
 	{"internal/deploy"},
-	{"internal/api", "internal/config", "internal/pipeline", "internal/vault", "internal/ledger", "internal/migrate", "internal/front", "internal/notify", "internal/pageload", "internal/share", "internal/survey", "internal/infra", "internal/watch",
+	{"internal/api", "internal/config", "internal/pipeline", "internal/vault", "internal/ledger", "internal/migrate", "internal/mask", "internal/snapshot", "internal/front", "internal/notify", "internal/pageload", "internal/share", "internal/survey", "internal/infra", "internal/watch",
 		"internal/engine/aws", "internal/engine/local", "internal/engine/memory", "internal/engine/enginetest"},
 	{"internal/cli", "internal/demo"},
 	{"cmd/lotse"},
 }
 
 // others are programs and helpers of tests beside the house; they may import any room and no room may import them.
-var others = []string{"bench", "internal/load/app", "internal/awsfake", "internal/awsfake/plane", "internal/awsfake/mototest"}
+var others = []string{"bench", "internal/load/app", "internal/leakstest", "internal/awsfake", "internal/awsfake/plane", "internal/awsfake/mototest"}
 
 // The imports are read with go/parser, not by `go list`: the test cache knows which files a test reads, and does not know
 // what a child process reads.

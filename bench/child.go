@@ -36,6 +36,7 @@ type childPlan struct {
 	State       string // folder of Lotse's proxy
 	Control     string // its socket
 	AccessLog   string // file
+	Snapshot    snapshotPlan
 }
 
 // child prints the address that it listens on, serves, and returns when stdin ends.
@@ -44,6 +45,9 @@ func child(kind string, stdin io.Reader, stdout io.Writer) error {
 	var plan childPlan
 	if err := decoder.Decode(&plan); err != nil {
 		return err
+	}
+	if kind == "snapshot" {
+		return snapshotChild(plan.Snapshot)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {

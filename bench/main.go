@@ -39,6 +39,7 @@ func benches() []bench {
 		{"back", "the shift, going back to a warm and to a cold release, going on after the controller was killed", benchBack},
 		{"shifts", "20 shifts under load of every kind", benchShifts},
 		{"static", "a static site to S3 beside aws s3 sync, on a server in memory", benchStatic},
+		{"snapshot", "a snapshot and its way back beside pg_dump | zstd | age and pg_restore", benchSnapshot},
 		{"memory", "what the processes take at rest", benchMemory},
 	}
 }

@@ -112,7 +112,7 @@ func (r rds) connect(c *cloud, app string) {
 // same commit is on one machine. PostgreSQL is real, and stands in for RDS; all else is the fake.
 func TestExampleOnAWS(t *testing.T) {
 	t.Parallel()
-	provesOnly(t)
+	provesOnly(t, "the example on the fake of AWS")
 	databases := newRDS(t)
 	c := newCloudWith(t, databases.authorities(t))
 	files := exampleFiles(t, func(file string) string {

@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -42,19 +41,7 @@ type cloud struct {
 
 // hurried is lotse with the pace of the fake in place of Amazon's: between two looks it waits for a third of a second, not for three. It is
 // told nothing else that a user could not tell it.
-var hurried = sync.OnceValues(func() (string, error) {
-	b, err := built()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(b.dir, "hurried")
-	cmd := exec.Command("go", "build", "-tags", "fakepace", "-ldflags", "-s -w", "-o", path, "../cmd/lotse")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build: %w\n%s", err, out)
-	}
-	return path, nil
-})
+var hurried = builtWith("fakepace")
 
 // newCloud opens an account and a machine that has its credentials. The controller does not run yet, and there is no stack.
 func newCloud(t *testing.T) *cloud { return newCloudWith(t, nil) }

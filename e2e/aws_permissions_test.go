@@ -33,8 +33,12 @@ func permissionOf(c awsfake.Call) permission {
 		p.action, p.resource = "s3:"+cmp.Or(iamNames[c.Action], c.Action), "arn:aws:s3:::"+c.Resource
 	case c.Service == "secretsmanager" && !strings.HasPrefix(c.Resource, "arn:") && c.Resource != "":
 		p.resource = "arn:aws:secretsmanager:" + c.Region + ":123456789012:secret:" + c.Resource + "-a1B2c3" // as its ARN ends
-	case c.Service == "rds":
-		p.resource = "arn:aws:rds:" + c.Region + ":123456789012:db:" + c.Resource
+	case c.Service == "rds" && !strings.HasPrefix(c.Resource, "arn:") && c.Resource != "":
+		kind := "db"
+		if c.Action == "DeleteDBSnapshot" {
+			kind = "snapshot"
+		}
+		p.resource = "arn:aws:rds:" + c.Region + ":123456789012:" + kind + ":" + c.Resource
 	}
 	if !strings.HasPrefix(p.resource, "arn:") {
 		p.resource = "" // an id; or nothing that IAM could narrow
@@ -57,7 +61,7 @@ func allows(s infra.Statement, p permission) bool {
 // the policy of whoever deploys: nothing is missing there, and nothing is spare.
 func TestDeployerMayDoWhatIsAsked(t *testing.T) {
 	t.Parallel()
-	provesOnly(t)
+	provesOnly(t, "the deployer's policy beside what a whole life asks of AWS")
 	c := newCloud(t)
 	file := onAWSNow(c.roadFile("database: { postgres: 15 }\nsecrets: [TOKEN]\nvolumes: { kept: {} }\n"), "road")
 	file = strings.Replace(strings.ReplaceAll(file, "instances: 2", "instances: 1, volumes: { kept: kept }"), "access: open", "access: private", 1)
@@ -103,7 +107,7 @@ func TestDeployerMayDoWhatIsAsked(t *testing.T) {
 // spare wants a reason for what is allowed and was not asked.
 func spare(t *testing.T, app deploy.App, asked []permission) {
 	reasons := map[string]string{ // what calls of other services ask for
-		"kms:Decrypt": "reading an encrypted object", "kms:GenerateDataKey": "writing one", "iam:PassRole": "CreateEnvironment",
+		"kms:Decrypt": "reading an encrypted object", "kms:GenerateDataKey": "writing one", "kms:CreateGrant": "RestoreDBInstanceFromDBSnapshot", "kms:DescribeKey": "the same", "iam:PassRole": "CreateEnvironment",
 	}
 	for _, a := range aws.Actions() {
 		reasons[a.String()] = a.Why

@@ -18,7 +18,7 @@ func (c *cloud) road() map[string]string {
 // One file, one line each more, three stages on AWS: deploy, promotions, rollback, under load, with nothing left over.
 func TestOnAWS(t *testing.T) {
 	t.Parallel()
-	provesOnly(t)
+	provesOnly(t, "three stages on the fake of AWS under load")
 	c := newCloud(t)
 	begun := time.Now()
 	repo := c.begin("road", c.road())
@@ -106,7 +106,7 @@ func (c *cloud) sees(repo string) {
 // A controller that is killed in the middle of a rollout and started again carries it to its end, and nothing of it is left over.
 func TestOnAWSKilled(t *testing.T) {
 	t.Parallel()
-	provesOnly(t)
+	provesOnly(t, "a controller that is killed on the fake of AWS")
 	c := newCloud(t)
 	files := c.road()
 	files["lotse.yaml"] = strings.NewReplacer("instances: 2", "instances: 1", "watch: 1s", "watch: 4s").Replace(files["lotse.yaml"])
@@ -134,7 +134,7 @@ func TestOnAWSKilled(t *testing.T) {
 // the same files.
 func TestHereAndOnAWS(t *testing.T) {
 	t.Parallel()
-	provesOnly(t)
+	provesOnly(t, "one digest on this machine and on the fake of AWS")
 	c := newCloud(t)
 	here := c.roadFile("")
 	files := map[string]string{"lotse.yaml": strings.Replace(onAWSNow(here, "road"), "dev: { engine: aws, url: https://dev.road.example", "dev: { url: https://dev.road.localhost", 1), "release.txt": "0\n"}

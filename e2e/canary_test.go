@@ -78,7 +78,7 @@ func told(r deploy.Rollout) string {
 
 // A controller that is killed in the middle of a canary's step leaves the shares as they are, and the next one goes on with the step.
 func TestCanaryOutlivesController(t *testing.T) {
-	provesOnly(t)
+	provesOnly(t, "a canary whose controller is killed")
 	t.Parallel()
 	m := newMachine(t)
 	stage := "strategy: canary, canary: [20% for 10s, 60% for 5s], watch: 1s, stable: 1s, warm: 1s"

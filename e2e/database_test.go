@@ -115,7 +115,7 @@ func TestMigrations(t *testing.T) {
 
 	m.commit(repo, map[string]string{"db/2_zip.sql": "ALTER TABLE places ADD zip text;\nCREATE TABLE half (n int);\nINSERT INTO places VALUES (1, 2, 3);\n"})
 	r := m.lotse(repo, "deploy")
-	for _, want := range []string{"went back at migrate", "2_zip.sql:3", "INSERT has more expressions than target columns"} {
+	for _, want := range []string{"went back at entry", "2_zip.sql:3", "INSERT has more expressions than target columns"} {
 		if r.code != 1 || !strings.Contains(r.err, want) {
 			t.Errorf("exit code %d, without %q:\n%s", r.code, want, r.err)
 		}

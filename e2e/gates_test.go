@@ -96,7 +96,7 @@ func TestPageLoadIsTold(t *testing.T) {
 
 // A release with 3 s of blocking script is refused at prod's gate by the figure; the healthy one passes.
 func TestPageLoadGate(t *testing.T) {
-	provesOnly(t)
+	provesOnly(t, "a slow page that the gate refuses with real processes")
 	t.Parallel()
 	m := withBrowser(t)
 	repo := m.repository(map[string]string{"lotse.yaml": gatesFile, "smoke.js": smokeScript, "index.html": "<!doctype html><h1>boats</h1>"})

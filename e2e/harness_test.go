@@ -32,13 +32,13 @@ import (
 )
 
 // proving says whether everything that takes longer is asked for.
-func proving() bool { return os.Getenv("LOTSE_PROVE") == "1" }
+func proving() bool { return os.Getenv("LOTSE_PROVE") != "" }
 
-// provesOnly leaves out what takes minutes, unless everything is asked for.
-func provesOnly(t *testing.T) {
+// provesOnly leaves out what takes minutes, unless everything is asked for. unproven is what nothing was shown of then.
+func provesOnly(t *testing.T, unproven string) {
 	t.Helper()
 	if !proving() {
-		t.Skip("NOT RUN: it takes minutes; `make prove` runs it")
+		t.Skip("NOT RUN: it takes minutes, `make prove` runs it; nothing was shown of " + unproven)
 	}
 }
 
@@ -72,13 +72,32 @@ func build() (binaries, error) {
 	}
 	b := binaries{dir, filepath.Join(dir, "lotse"), filepath.Join(dir, "app")}
 	for to, from := range map[string]string{b.lotse: "../cmd/lotse", b.app: "../internal/load/app"} {
-		cmd := exec.Command("go", "build", "-ldflags", "-s -w", "-o", to, from)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return b, fmt.Errorf("build %s: %w\n%s", from, err, out)
+		if err := compile("", to, from); err != nil {
+			return b, err
 		}
 	}
 	return b, errors.Join(os.Chmod(dir, 0o755), touchSources())
+}
+
+func compile(tags, to, from string) error {
+	cmd := exec.Command("go", "build", "-tags", tags, "-ldflags", "-s -w", "-o", to, from)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w\n%s", from, err, out)
+	}
+	return nil
+}
+
+// builtWith is lotse with a build tag that no user has.
+func builtWith(tag string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		b, err := built()
+		if err != nil {
+			return "", err
+		}
+		path := filepath.Join(b.dir, tag)
+		return path, compile(tag, path, "../cmd/lotse")
+	})
 }
 
 // touchSources lets go test see what the build has read, or it would repeat an old result from its cache.
@@ -170,6 +189,25 @@ func freePort(t *testing.T) int {
 // serve starts the controller and waits until it answers.
 func (m *machine) serve() {
 	m.t.Helper()
+	m.start()
+	m.await("the controller answers", 60*time.Second, func() bool {
+		select {
+		case <-m.ended:
+			m.t.Fatalf("the controller has ended:\n%s", m.said())
+		default:
+		}
+		return m.answers()
+	})
+}
+
+func (m *machine) answers() bool {
+	_, err := m.api.Ping(m.t.Context())
+	return err == nil
+}
+
+// start starts the controller.
+func (m *machine) start() {
+	m.t.Helper()
 	log, err := os.OpenFile(filepath.Join(m.work, "serve.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		m.t.Fatal(err)
@@ -186,15 +224,6 @@ func (m *machine) serve() {
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
 	m.controller, m.ended = cmd, ended
-	m.await("the controller answers", 60*time.Second, func() bool {
-		select {
-		case <-ended:
-			m.t.Fatalf("the controller has ended:\n%s", m.said())
-		default:
-		}
-		_, err := m.api.Ping(m.t.Context())
-		return err == nil
-	})
 }
 
 // said is the end of what the controllers of this machine have printed.

@@ -50,6 +50,43 @@ func (m *machine) about(stage string) load.About {
 	return about
 }
 
+// A rollback while the release before is warm serves from the very process that was warm, through the next life of the controller as well,
+// and is undone by another. Nobody is answered wrongly meanwhile, and no other process comes.
+func TestWarmInstancesServeAgain(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	file := strings.ReplaceAll(m.roadFile(""), quick, "watch: 500ms, stable: 500ms, warm: 10m")
+	repo := m.repository(map[string]string{"lotse.yaml": strings.Replace(file, "instances: 2", "instances: 1", 1), "release.txt": "1\n"})
+	m.must(repo, "deploy")
+	first := m.about("dev")
+	m.commit(repo, map[string]string{"release.txt": "2\n"})
+	m.must(repo, "deploy")
+	second, run := m.about("dev"), m.instances()
+	plan := m.everyKind()
+	plan.URL = m.url(hostOf("dev"))
+	h := m.loaded(plan)
+	if second.PID == first.PID || len(run) != 2 {
+		t.Fatalf("%d and %d serve, %v run", first.PID, second.PID, run)
+	}
+	id := strings.TrimSpace(m.must(repo, "rollback", "dev", "--detach"))
+	m.must(repo, "follow", id)
+	if now := m.about("dev"); now != first {
+		t.Errorf("after the rollback %+v serves, want %+v", now, first)
+	}
+	m.killController()
+	m.serve()
+	if now := m.about("dev"); now != first || !slices.Equal(m.instances(), run) {
+		t.Errorf("after a new controller has come %+v serves, want %+v; %v run", now, first, m.instances())
+	}
+	m.must(repo, "rollback", "dev", "--to", second.Release)
+	if now := m.about("dev"); now != second || !slices.Equal(m.instances(), run) {
+		t.Errorf("there again %+v serves, want %+v; %v run", now, second, m.instances())
+	}
+	if report := h.Stop(); report.Failed != 0 {
+		t.Errorf("a request has failed: %s", report.Summary())
+	}
+}
+
 // Promotions and rollbacks over three stages, while prod is under load of every kind: no request fails, and every stage serves what it
 // was given.
 func TestStagesUnderLoad(t *testing.T) {

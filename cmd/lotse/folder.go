@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,8 @@ import (
 	"github.com/lotse-eu/lotse/internal/cli"
 	"github.com/lotse-eu/lotse/internal/config"
 	"github.com/lotse-eu/lotse/internal/deploy"
+	"github.com/lotse-eu/lotse/internal/pipeline"
+	"github.com/lotse-eu/lotse/internal/postgres"
 )
 
 // outline is what commands need to know of lotse.yaml in a folder.
@@ -46,6 +49,10 @@ func outline(dir string) (cli.Outline, error) {
 		if s.Database.Own() {
 			o.Owned = append(o.Owned, s.Name)
 		}
+		if o.Uses == nil {
+			o.Uses = map[string]map[string][]string{}
+		}
+		o.Uses[s.Name], o.Overlap = app.Uses(s), s.Overlap // of every stage the same
 	}
 	for _, s := range app.Pipeline {
 		o.Public = append(o.Public, s.Public...)
@@ -81,6 +88,31 @@ func gitConfig(dir, name string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// keys looks for keys in a folder that is in git, as a deploy would in the commit.
+func keys(ctx context.Context, dir string, data []byte) (said []string, err error) {
+	app, err := config.Read("lotse.yaml", data)
+	if err != nil {
+		return nil, err
+	}
+	leaks, err := pipeline.LeaksInFolder(ctx, dir)
+	if errors.Is(err, deploy.ErrBadInput) {
+		return []string{"the folder was not looked through for keys: it is in no git repository"}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	left, idle := app.Unallowed(leaks.Found)
+	if len(left) > 0 {
+		return nil, &deploy.LeakError{Where: "this folder", Leaks: left}
+	}
+	for _, one := range idle {
+		if one.Rule != deploy.KnownValue { // only a controller knows the values
+			said = append(said, one.Idle())
+		}
+	}
+	return said, nil
+}
+
 // remarks names the files with variables that are not there: they are not in the commit, so that a fresh clone has none.
 func remarks(dir string, data []byte) []string {
 	app, err := config.Read("lotse.yaml", data)
@@ -101,9 +133,26 @@ func remarks(dir string, data []byte) []string {
 		}
 		stages[s.EnvFile] = append(stages[s.EnvFile], s.Name)
 	}
-	var said []string
+	said := unjudgeable(app, postgres.Find)
 	for _, file := range files {
 		said = append(said, fmt.Sprintf("env_file of %s: there is no file %s beside lotse.yaml; a deploy from this folder needs it", strings.Join(stages[file], ", "), file))
+	}
+	return said
+}
+
+// unjudgeable says that migrations are not judged where the controller's machine is like this one.
+func unjudgeable(app deploy.App, find func() (postgres.Binaries, error)) (said []string) {
+	var stages []string
+	for _, s := range app.Stages {
+		if s.Database.Migrates() {
+			stages = append(stages, s.Name)
+		}
+	}
+	if len(stages) == 0 {
+		return nil
+	}
+	if _, err := find(); err != nil {
+		said = append(said, fmt.Sprintf("migrations of %s: no PostgreSQL is installed here; they are judged on the controller's machine, and without one there a release that migrates is refused while another serves", strings.Join(stages, ", ")))
 	}
 	return said
 }

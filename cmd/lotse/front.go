@@ -22,6 +22,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/front"
 	"github.com/lotse-eu/lotse/internal/migrate"
 	"github.com/lotse-eu/lotse/internal/secret"
+	"github.com/lotse-eu/lotse/internal/snapshot"
 )
 
 // Exit codes of `lotse front` beside those of a task's command, which are handed on.
@@ -32,7 +33,7 @@ const (
 	frontSignal = 128 // and the signal's number, as shells have it
 )
 
-const frontUsageText = "lotse front [status | samples | migrate | drain --for 30s | task --name N [--timeout T] -- COMMAND]"
+const frontUsageText = "lotse front [status | samples | migrate | drain --for 30s | task --name N [--timeout T] [--quiet] -- COMMAND | look [--at HOST:PORT] [--rows none|count|read] | at --at HOST:PORT -- COMMAND]"
 
 // frontMain is `lotse front`: on an instance of a platform the front process itself, and the verbs by which it is asked.
 func frontMain(args []string, env []string, out, errs io.Writer) int {
@@ -68,12 +69,20 @@ func frontVerb(ctx context.Context, args, env []string, out, errs io.Writer) (co
 	most := flags.Duration("for", 30*time.Second, "")
 	name := flags.String("name", "", "")
 	timeout := flags.Duration("timeout", 0, "")
+	quiet := flags.Bool("quiet", false, "")
+	at := flags.String("at", "", "")
+	rows := flags.String("rows", string(snapshot.LookCount), "")
 	if err := flags.Parse(args); err != nil {
 		return frontUsage, deploy.Hint(err, frontUsageText)
 	}
-	if verb == "migrate" {
+	switch verb {
+	case "migrate":
 		err := frontMigrate(ctx, dir, env, log, out)
 		return codeOf(err), err
+	case "look":
+		return frontLook(ctx, env, *at, *rows, out)
+	case "at":
+		return frontAt(env, *at, flags.Args())
 	}
 	asked := map[string]func(*front.Client) (any, error){
 		"status":  func(c *front.Client) (any, error) { return c.Status(ctx) },
@@ -89,7 +98,7 @@ func frontVerb(ctx context.Context, args, env []string, out, errs io.Writer) (co
 		return frontFailed, err
 	}
 	if verb == "task" {
-		return frontTask(ctx, client, front.Task{Name: *name, Command: flags.Args(), Timeout: *timeout}, out)
+		return frontTask(ctx, client, front.Task{Name: *name, Command: flags.Args(), Timeout: *timeout, Quiet: *quiet}, out)
 	}
 	said, err := ask(client)
 	if err == nil {
@@ -140,7 +149,7 @@ func frontMigrate(ctx context.Context, dir string, env []string, log *slog.Logge
 		return deploy.Hint(fmt.Errorf("%w: %s: the release has migrations in %s and no database", deploy.ErrMissing, deploy.DatabaseURL, spec.Migrations),
 			"the platform gives it to what it runs before a release; look whether it may read the secret")
 	}
-	done, err := migrate.New(migrate.Config{Log: log}).Migrate(ctx, secret.New(address), os.DirFS(dir), spec.Migrations)
+	done, err := migrate.New(migrate.Config{Log: log}).Migrate(ctx, secret.New(address), os.DirFS(dir), spec.Migrations, spec.Wait...)
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,13 @@ import (
 	"github.com/lotse-eu/lotse/internal/pipeline"
 	"github.com/lotse-eu/lotse/internal/process"
 	"github.com/lotse-eu/lotse/internal/proxy"
+	"github.com/lotse-eu/lotse/internal/vault"
 )
 
 func main() {
+	if err := process.NoDumps(); err != nil {
+		fmt.Fprintln(os.Stderr, "lotse: core files cannot be kept from holding secrets:", err) // nothing that anybody asked for fails by it
+	}
 	if len(os.Args) == 3 && os.Args[1] == "keep" { // before anything else: a keeper is to stay small
 		os.Exit(exit(process.Keep(context.Background(), os.Args[2], os.Stdin)))
 	}
@@ -50,18 +54,22 @@ func parts() cli.Parts {
 		Down: func(ctx context.Context, state string) error {
 			return down(ctx, place(state), slog.New(slog.DiscardHandler))
 		},
-		Upgrade:      upgrade,
-		Install:      install,
-		Uninstall:    uninstall,
-		Unit:         printUnit,
-		Browse:       browse,
-		DropDatabase: dropDatabase,
-		Proxy:        proxyCommand,
-		Keep:         process.Keep,
-		Check:        func(name string, data []byte) error { _, err := config.Read(name, data); return err },
-		Remarks:      remarks,
-		Outline:      outline,
-		Who:          who,
+		Upgrade:         upgrade,
+		Install:         install,
+		Uninstall:       uninstall,
+		Unit:            printUnit,
+		Browse:          browse,
+		DropDatabase:    dropDatabase,
+		Recover:         recoverData,
+		JudgeMigrations: judgeMigrations,
+		Proxy:           proxyCommand,
+		Keep:            process.Keep,
+		Check:           func(name string, data []byte) error { _, err := config.Read(name, data); return err },
+		Keys:            keys,
+		Remarks:         remarks,
+		Outline:         outline,
+		ReadEnv:         vault.ReadEnv,
+		Who:             who,
 
 		Survey:       surveyOf,
 		Schema:       config.Schema,

@@ -4,7 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/lotse-eu/lotse/internal/deploy"
+	"github.com/lotse-eu/lotse/internal/postgres"
 )
 
 // A file with variables that is not there is named once, with the stages that want it.
@@ -26,5 +30,18 @@ stages:
 	}
 	if got := remarks(dir, []byte("app: [")); len(got) != 0 {
 		t.Errorf("of a file with mistakes: %q", got)
+	}
+}
+
+// Where migrations could not be judged, check says so.
+func TestUnjudgeable(t *testing.T) {
+	app := deploy.App{Stages: []deploy.Stage{{Name: "dev"}, {Name: "prod", Database: deploy.Database{URL: "DATABASE_URL", Migrate: "npx tool"}}, {Name: "old", Database: deploy.Database{Postgres: 15, Migrations: "db"}}}}
+	none := func() (postgres.Binaries, error) { return postgres.Binaries{}, postgres.ErrNotInstalled }
+	if got := unjudgeable(app, none); len(got) != 1 || !strings.HasPrefix(got[0], "migrations of prod, old: no PostgreSQL is installed here") {
+		t.Errorf("%q", got)
+	}
+	some := func() (postgres.Binaries, error) { return postgres.Binaries{Major: 15}, nil }
+	if got := append(unjudgeable(app, some), unjudgeable(deploy.App{Stages: app.Stages[:1]}, none)...); len(got) != 0 {
+		t.Errorf("%q", got)
 	}
 }

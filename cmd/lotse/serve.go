@@ -22,6 +22,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/engine/aws"
 	"github.com/lotse-eu/lotse/internal/engine/local"
 	"github.com/lotse-eu/lotse/internal/ledger"
+	"github.com/lotse-eu/lotse/internal/mask"
 	"github.com/lotse-eu/lotse/internal/migrate"
 	"github.com/lotse-eu/lotse/internal/notify"
 	"github.com/lotse-eu/lotse/internal/pipeline"
@@ -39,6 +40,8 @@ const buildUser = 61184
 // serve is the body of `lotse serve`: it puts the controller together, and runs it until ctx ends. What it started lives on. With the name of
 // a bucket, history and releases are shared there.
 func serve(ctx context.Context, p place, asked ports, bucket string, log *slog.Logger, ready func(line string)) error {
+	hider := &process.Hider{}
+	log = hider.Logger(log)
 	if err := p.make(); err != nil {
 		return err
 	}
@@ -62,7 +65,7 @@ func serve(ctx context.Context, p place, asked ports, bucket string, log *slog.L
 	if err != nil {
 		return err
 	}
-	store, builder, err := openBuilder(p, shared, log)
+	store, builder, err := openBuilder(p, shared, hider, log)
 	if err != nil {
 		return err
 	}
@@ -90,12 +93,15 @@ func serve(ctx context.Context, p place, asked ports, bucket string, log *slog.L
 	if err != nil {
 		return err
 	}
-	settings = settings.With(vault.SecretsManager{Config: awsConfig})
+	var controller *deploy.Controller
+	settings = settings.With(vault.SecretsManager{Config: awsConfig}).Keeping(func(ctx context.Context, stage deploy.StageRef) ([]deploy.ValueVersions, error) {
+		return controller.VersionsNeeded(ctx, stage)
+	})
 
 	group, ctx := errgroup.WithContext(ctx)
 	engines := &engines{port: at.HTTPS, ctx: ctx, group: group, place: p, builder: builder, depot: store, proxy: traffic, keepers: keepers, log: log}
-	controller := deploy.New(deploy.Config{Ledger: history, Places: shared.places(book), Builder: builder, Sources: shared.sources(sources), Migrate: migrate.New(migrate.Config{Log: log}), Read: config.Read, Settings: settings.Of,
-		Engine: engines.open, Judge: watch.New, Whereabouts: whereabouts(supabase.Client{}), Browser: browser, Space: p.space, Address: at.address, Owner: owner(), Log: log})
+	with := wiring{p, shared, book, history, builder, sources, settings, browser, at, engines, hider, log}
+	controller = deploy.New(dying(with.config(ctx)))
 	teller, err := notify.Open(ctx, notify.Config{Ledger: history, Rollouts: controller, Names: namesIn(book), Log: log})
 	if err != nil {
 		return err
@@ -111,9 +117,49 @@ func serve(ctx context.Context, p place, asked ports, bucket string, log *slog.L
 			return err
 		}
 		ready(fmt.Sprintf("listening on %s, HTTPS on port %d, HTTP on port %d", p.socket(), at.HTTPS, at.HTTP))
-		return api.NewServer(service{controller, variables{settings, history}, teller, book}, version(), log).ServeOn(ctx, socket)
+		return api.NewServer(service{controller, variables{settings, history}, teller, book}, version(), log).Hiding(hider.String).ServeOn(ctx, socket)
 	}))
 	return unlessEnded(group.Wait())
+}
+
+// wiring is what a controller is put together from.
+type wiring struct {
+	place    place
+	shared   *sharing
+	book     *ledger.Ledger
+	history  deploy.Ledger
+	builder  deploy.Builder
+	sources  deploy.Sources
+	settings *vault.Vault
+	browser  deploy.Browser
+	at       ports
+	engines  *engines
+	hider    *process.Hider
+	log      *slog.Logger
+}
+
+func (w wiring) config(ctx context.Context) deploy.Config {
+	return deploy.Config{
+		Ledger:      w.history,
+		Places:      w.shared.places(w.book),
+		Builder:     w.builder,
+		Sources:     w.shared.sources(w.sources),
+		Migrate:     migrate.New(migrate.Config{Log: w.log}),
+		Snapshots:   w.place.snapshots(ctx, w.log),
+		Masks:       mask.New(mask.Config{Log: w.log}),
+		Read:        config.Read,
+		Settings:    w.settings.Of,
+		Earlier:     w.settings.Earlier,
+		Engine:      w.engines.open,
+		Judge:       watch.New,
+		Whereabouts: whereabouts(supabase.Client{}),
+		Browser:     w.browser,
+		Space:       w.place.space,
+		Address:     w.at.address,
+		Owner:       owner(),
+		Hider:       w.hider,
+		Log:         w.log,
+	}
 }
 
 // unlessEnded is err, unless it is the controller's own end.
@@ -176,12 +222,12 @@ func namesIn(book *ledger.Ledger) func(context.Context) []string {
 func owner() string { return fmt.Sprintf("%d-%d", os.Getpid(), time.Now().UnixNano()) }
 
 // openBuilder opens the depot, and what makes releases for it.
-func openBuilder(p place, shared *sharing, log *slog.Logger) (*depot.Depot, deploy.Builder, error) {
+func openBuilder(p place, shared *sharing, hider *process.Hider, log *slog.Logger) (*depot.Depot, deploy.Builder, error) {
 	store, err := depot.Open(p.at("depot"))
 	if err != nil {
 		return nil, nil, err
 	}
-	works, err := openPipeline(p, store, log)
+	works, err := openPipeline(p, store, hider, log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -189,12 +235,12 @@ func openBuilder(p place, shared *sharing, log *slog.Logger) (*depot.Depot, depl
 	return store, builder, err
 }
 
-func openPipeline(p place, store *depot.Depot, log *slog.Logger) (*pipeline.Pipeline, error) {
+func openPipeline(p place, store *depot.Depot, hider *process.Hider, log *slog.Logger) (*pipeline.Pipeline, error) {
 	var user *process.User
 	if os.Getuid() == 0 {
 		user = &process.User{UID: buildUser, GID: buildUser}
 	}
-	return pipeline.New(pipeline.Config{Depot: store, Dir: p.at("pipeline"), User: user, Log: log})
+	return pipeline.New(pipeline.Config{Depot: store, Dir: p.at("pipeline"), User: user, Hider: hider, Log: log})
 }
 
 func openKeepers(log *slog.Logger) (*process.Keepers, error) {

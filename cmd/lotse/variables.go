@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -21,14 +22,20 @@ type variables struct {
 var (
 	_ api.Variables = variables{}
 	_ api.Homes     = variables{}
+	_ api.Secrets   = variables{}
 )
 
 type variableData struct {
-	Name string              `json:"name"`
-	Kind deploy.VariableKind `json:"kind"`
+	Name     string              `json:"name"`
+	Kind     deploy.VariableKind `json:"kind"`
+	Versions []int               `json:"versions,omitempty"` // that were revoked
 }
 
 func (v variables) SetVariables(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, values []deploy.Setting, by deploy.Person) error {
+	return v.ChangeVariables(ctx, stage, kind, values, nil, by)
+}
+
+func (v variables) ChangeVariables(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, values []deploy.Setting, remove []string, by deploy.Person) error {
 	actor, err := v.actor(ctx, by)
 	if err != nil {
 		return err
@@ -37,7 +44,80 @@ func (v variables) SetVariables(ctx context.Context, stage deploy.StageRef, kind
 	for i, one := range values {
 		names[i] = one.Name
 	}
-	return v.vault.Set(ctx, stage, kind, values, actor, v.record(ctx, deploy.KindVariableSet, stage, actor, kind, names))
+	return v.vault.Change(ctx, stage, kind, values, remove, actor, func() error {
+		return errors.Join(v.record(ctx, deploy.KindVariableRemoved, stage, actor, kind, remove)(), v.record(ctx, deploy.KindVariableSet, stage, actor, kind, names)())
+	})
+}
+
+func (v variables) ReadVariables(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, names []string, by deploy.Person) ([]deploy.Setting, error) {
+	actor, err := v.actor(ctx, by)
+	if err != nil {
+		return nil, err
+	}
+	return v.vault.Get(ctx, stage, kind, names, func(read []string) error {
+		return v.record(ctx, deploy.KindVariableRead, stage, actor, kind, read)()
+	})
+}
+
+func (v variables) CompareVariables(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, values []deploy.Setting) ([]deploy.VariableChange, error) {
+	return v.vault.Compare(ctx, stage, kind, values)
+}
+
+func (v variables) VariableVersions(ctx context.Context, stage deploy.StageRef, name string) ([]deploy.VariableVersion, error) {
+	return v.vault.Versions(ctx, stage, name)
+}
+
+func (v variables) RevokeVersions(ctx context.Context, stage deploy.StageRef, name string, versions []int, by deploy.Person) ([]int, error) {
+	actor, err := v.actor(ctx, by)
+	if err != nil {
+		return nil, err
+	}
+	return v.vault.Revoke(ctx, stage, name, versions, func(revoked []int) error {
+		return v.append(ctx, deploy.Event{Kind: deploy.KindVariableRevoked, App: stage.App, Stage: stage.Stage, Actor: actor}, variableData{name, deploy.SecretVariable, revoked})
+	})
+}
+
+func (v variables) Recipients(ctx context.Context) ([]deploy.Recipient, error) {
+	return v.vault.Recipients(ctx)
+}
+
+func (v variables) AddRecipient(ctx context.Context, name, key string, by deploy.Person) error {
+	actor, err := v.actor(ctx, by)
+	if err != nil {
+		return err
+	}
+	return v.vault.AddRecipient(ctx, name, key, v.happened(ctx, deploy.KindRecipientAdded, actor))
+}
+
+func (v variables) RemoveRecipient(ctx context.Context, name string, by deploy.Person) error {
+	actor, err := v.actor(ctx, by)
+	if err != nil {
+		return err
+	}
+	return v.vault.RemoveRecipient(ctx, name, v.happened(ctx, deploy.KindRecipientRemoved, actor))
+}
+
+func (v variables) RotateKey(ctx context.Context, by deploy.Person) error {
+	actor, err := v.actor(ctx, by)
+	if err != nil {
+		return err
+	}
+	return v.vault.RotateKey(ctx, v.happened(ctx, deploy.KindKeyRotated, actor))
+}
+
+// happened writes an event that is of no stage: a name of a recipient may be somebody's, and stays out of it.
+func (v variables) happened(ctx context.Context, kind, actor string) func() error {
+	return func() error {
+		_, err := v.ledger.Append(ctx, deploy.Event{Kind: kind, Actor: actor})
+		return err
+	}
+}
+
+func (v variables) append(ctx context.Context, e deploy.Event, what variableData) (err error) {
+	if e.Data, err = json.Marshal(what); err == nil {
+		_, err = v.ledger.Append(ctx, e)
+	}
+	return err
 }
 
 func (v variables) RemoveVariables(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, names []string, by deploy.Person) error {
@@ -60,11 +140,7 @@ func (v variables) actor(ctx context.Context, by deploy.Person) (string, error) 
 func (v variables) record(ctx context.Context, event string, stage deploy.StageRef, actor string, kind deploy.VariableKind, names []string) func() error {
 	return func() error {
 		for _, name := range slices.Sorted(slices.Values(names)) {
-			data, err := json.Marshal(variableData{name, kind})
-			if err == nil {
-				_, err = v.ledger.Append(ctx, deploy.Event{Kind: event, App: stage.App, Stage: stage.Stage, Actor: actor, Data: data})
-			}
-			if err != nil {
+			if err := v.append(ctx, deploy.Event{Kind: event, App: stage.App, Stage: stage.Stage, Actor: actor}, variableData{Name: name, Kind: kind}); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"filippo.io/age"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lotse-eu/lotse/internal/api"
@@ -130,6 +131,55 @@ func TestSecretFromCommandToInstance(t *testing.T) {
 	}
 }
 
+// Who reads, changes, revokes and lets others open is in the ledger, with names of variables and nothing of values, keys or recipients.
+func TestVerbsOfSecretsAreInTheLedger(t *testing.T) {
+	h, ctx := newHouse(t), t.Context()
+	dev, anna := deploy.StageRef{App: "shop", Stage: "dev"}, deploy.Person{Name: "Anna", Mail: "anna@example.org"}
+	one := func(name, value string) []deploy.Setting {
+		return []deploy.Setting{{Name: name, Value: secret.New(value)}}
+	}
+	identity, err := age.GenerateX25519Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"set": errors.Join(h.client.SetVariables(ctx, dev, deploy.SecretVariable, one("A", hunter), anna), h.client.ChangeVariables(ctx, dev, deploy.SecretVariable, one("B", hunter+"2"), []string{"A"}, anna),
+			h.client.SetVariables(ctx, dev, deploy.SecretVariable, one("B", hunter+"3"), anna)),
+		"add": h.client.AddRecipient(ctx, "bo-example", identity.Recipient().String(), anna),
+		"key": errors.Join(h.client.RotateKey(ctx, anna), h.client.RemoveRecipient(ctx, "bo-example", anna)),
+	} {
+		if err != nil {
+			t.Fatal(what, err)
+		}
+	}
+	if got, err := h.client.ReadVariables(ctx, dev, deploy.SecretVariable, []string{"B"}, anna); err != nil || len(got) != 1 || got[0].Value.Reveal() != hunter+"3" {
+		t.Errorf("%v", err)
+	}
+	if got, err := h.client.RevokeVersions(ctx, dev, "B", nil, anna); err != nil || len(got) != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := h.client.ReadVariables(ctx, dev, deploy.SecretVariable, []string{"B"}, deploy.Person{}); !errors.Is(err, deploy.ErrBadInput) {
+		t.Errorf("nobody may read: %v", err)
+	}
+	events, err := h.book.Events(ctx, deploy.EventQuery{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]int{}
+	for _, e := range events {
+		told[strings.TrimSpace(e.Kind+" "+string(e.Data))]++
+		if text := string(e.Data) + e.Actor; strings.Contains(text, "bo-example") || strings.Contains(text, "age1") || strings.Contains(text, "hunter") || e.Actor == "" {
+			t.Errorf("an event holds %s", text)
+		}
+	}
+	want := map[string]int{`variable.set {"name":"A","kind":"secret"}`: 1, `variable.set {"name":"B","kind":"secret"}`: 2, `variable.removed {"name":"A","kind":"secret"}`: 1,
+		`variable.read {"name":"B","kind":"secret"}`: 1, `variable.revoked {"name":"B","kind":"secret","versions":[1]}`: 1, "recipient.added": 1, "recipient.removed": 1, "key.rotated": 1}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Error(diff)
+	}
+	h.nowhere(t, "hunter")
+}
+
 // A secret of a stage on AWS goes from a command into Secrets Manager, before the first rollout there; of it nothing but its name is here.
 func TestSecretOfAStageOnAWS(t *testing.T) {
 	config := mototest.Start(t, "eu-central-1", "no secret of a stage on AWS went from a command to the engine")
@@ -237,7 +287,8 @@ func TestOutline(t *testing.T) {
 	write("app: shop\npipeline: { a: { run: make, makes: [dist], public: [B, A] }, b: { run: make, public: [A] } }\nservices: { site: { static: dist } }\n" +
 		"database: { postgres: 15 }\nstages: { dev: { url: https://dev.shop.localhost }, prod: { url: https://shop.localhost, database: { url: DB } } }\n")
 	got, err := outline(dir)
-	want := cli.Outline{App: "shop", Stages: []string{"dev", "prod"}, Private: []string{"dev"}, Owned: []string{"dev"}, Public: []string{"A", "B"}}
+	want := cli.Outline{App: "shop", Stages: []string{"dev", "prod"}, Private: []string{"dev"}, Owned: []string{"dev"}, Public: []string{"A", "B"},
+		Uses: map[string]map[string][]string{"dev": {"A": {"pipeline.a", "pipeline.b"}, "B": {"pipeline.a"}}, "prod": {"A": {"pipeline.a", "pipeline.b"}, "B": {"pipeline.a"}, "DB": {"database.url"}}}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v %s", err, diff)
 	}

@@ -95,6 +95,11 @@ func (c *Client) Maintain(ctx context.Context, q deploy.Closing) (deploy.Closed,
 	return r.Closed, err
 }
 
+// Contract runs the migrations that wait on a stage, and returns when they have run.
+func (c *Client) Contract(ctx context.Context, q deploy.Contracting) error {
+	return c.call(ctx, http.MethodPost, "/v1/contracts", q, &nothing{})
+}
+
 // Status returns every stage.
 func (c *Client) Status(ctx context.Context) ([]deploy.StageStatus, error) {
 	var r stagesReply

@@ -54,6 +54,8 @@ func (f *fake) End(_ context.Context, stage deploy.StageRef, by deploy.Person) e
 	return f.note("end " + stage.String() + " " + by.Name)
 }
 
+func (f *fake) Contract(context.Context, deploy.Contracting) error { return nil }
+
 func (f *fake) Hold(_ context.Context, q deploy.Closing) (deploy.Closed, error) {
 	return deploy.Closed{Waiting: 3}, f.note(q)
 }

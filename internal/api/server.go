@@ -22,6 +22,7 @@ type Server struct {
 	version string
 	log     *slog.Logger
 	mux     *http.ServeMux
+	hide    func(string) string
 
 	ending context.Context // ends when streams are to be cut so that their clients go to the next controller
 	end    context.CancelFunc
@@ -29,7 +30,7 @@ type Server struct {
 
 // NewServer makes a server of s. version is Lotse's, for people and for Ping.
 func NewServer(s Service, version string, log *slog.Logger) *Server {
-	server := &Server{service: s, version: version, log: log, mux: http.NewServeMux()}
+	server := &Server{service: s, version: version, log: log, mux: http.NewServeMux(), hide: func(text string) string { return text }}
 	server.ending, server.end = context.WithCancel(context.Background())
 	for pattern, h := range map[string]handler{
 		"POST /v1/rollouts":                 server.deploy,
@@ -49,6 +50,7 @@ func NewServer(s Service, version string, log *slog.Logger) *Server {
 		"POST /v1/ends":                     server.endStage,
 		"POST /v1/holds":                    server.closing(s.Hold),
 		"POST /v1/maintenances":             server.closing(s.Maintain),
+		"POST /v1/contracts":                server.contract,
 		"GET /v1/rollouts/{id}/updates":     server.follow,
 		"GET /v1/stages":                    server.status,
 		"GET /v1/stages/{app}/{stage}/logs": server.logs,
@@ -57,18 +59,53 @@ func NewServer(s Service, version string, log *slog.Logger) *Server {
 		"POST /v1/pushes":                   server.pushed,
 		"POST /v1/notices/test":             server.testNotices,
 
-		"POST /v1/apps/{app}/stages/{stage}/variables":   server.withVariables(setVariables),
-		"GET /v1/apps/{app}/stages/{stage}/variables":    server.withVariables(listVariables),
-		"DELETE /v1/apps/{app}/stages/{stage}/variables": server.withVariables(removeVariables),
-		"PUT /v1/apps/{app}/stages/{stage}/home":         server.settle,
-		"GET /v1/apps/{app}/stages/{stage}/password":     server.withVariables(password),
-		"POST /v1/apps/{app}/stages/{stage}/password":    server.withVariables(newPassword),
+		"POST /v1/snapshots":      server.withData(dataJob(Data.TakeSnapshot)),
+		"GET /v1/snapshots":       server.withData(listSnapshots),
+		"POST /v1/drills":         server.withData(dataJob(Data.Drill)),
+		"POST /v1/restores":       server.withData(dataJob(Data.Restore)),
+		"POST /v1/copies":         server.withData(dataJob(Data.CopyData)),
+		"GET /v1/people":          server.withData(findPeople),
+		"POST /v1/forgets":        server.withData(forget),
+		"GET /v1/data":            server.withData(dataStatus),
+		"GET /v1/data/jobs/{job}": server.followData,
+
+		"POST /v1/apps/{app}/stages/{stage}/variables":             server.withVariables(setVariables),
+		"GET /v1/apps/{app}/stages/{stage}/variables":              server.withVariables(listVariables),
+		"DELETE /v1/apps/{app}/stages/{stage}/variables":           server.withVariables(removeVariables),
+		"POST /v1/apps/{app}/stages/{stage}/variables/change":      server.withSecrets(changeVariables),
+		"POST /v1/apps/{app}/stages/{stage}/variables/values":      server.withSecrets(readVariables),
+		"POST /v1/apps/{app}/stages/{stage}/variables/comparison":  server.withSecrets(compareVariables),
+		"GET /v1/apps/{app}/stages/{stage}/variables/versions":     server.withSecrets(variableVersions),
+		"POST /v1/apps/{app}/stages/{stage}/variables/revocations": server.withSecrets(revokeVersions),
+		"GET /v1/recipients":                          server.withSecrets(listRecipients),
+		"POST /v1/recipients":                         server.withSecrets(changeRecipients(addRecipient)),
+		"DELETE /v1/recipients":                       server.withSecrets(changeRecipients(removeRecipient)),
+		"POST /v1/recipients/rotation":                server.withSecrets(changeRecipients(rotateKey)),
+		"PUT /v1/apps/{app}/stages/{stage}/home":      server.settle,
+		"GET /v1/apps/{app}/stages/{stage}/password":  server.withVariables(password),
+		"POST /v1/apps/{app}/stages/{stage}/password": server.withVariables(newPassword),
 	} {
 		server.mux.HandleFunc(pattern, server.whenReady(h))
 	}
 	server.mux.HandleFunc("GET /v1/ping", server.answering(server.ping))
 	server.mux.HandleFunc("/", server.answering(server.unknown))
 	return server
+}
+
+// Hiding makes errors go through hide before they travel. It must be called before the first request.
+func (s *Server) Hiding(hide func(string) string) *Server {
+	s.hide = hide
+	return s
+}
+
+// wire is the form in which err travels, without what is hidden. Details whose form that breaks stay here.
+func (s *Server) wire(err error) *Error {
+	wire := *Wire(err)
+	wire.Message, wire.Hint = s.hide(wire.Message), s.hide(wire.Hint)
+	if wire.Details = json.RawMessage(s.hide(string(wire.Details))); !json.Valid(wire.Details) {
+		wire.Details = nil
+	}
+	return &wire
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -103,7 +140,7 @@ func (s *Server) answering(h handler) http.HandlerFunc {
 		switch {
 		case errors.Is(err, errSent):
 		case err != nil:
-			wire := Wire(err)
+			wire := s.wire(err)
 			s.log.Debug("a request was refused", "method", r.Method, "path", r.URL.Path, "code", wire.Code)
 			s.send(w, statusOf(wire.Code), errorReply{wire})
 		default:
@@ -167,6 +204,14 @@ func (s *Server) closing(do func(context.Context, deploy.Closing) (deploy.Closed
 		now, err := do(r.Context(), q)
 		return closedReply{now}, err
 	}
+}
+
+func (s *Server) contract(_ http.ResponseWriter, r *http.Request) (any, error) {
+	var q deploy.Contracting
+	if err := read(r, &q); err != nil {
+		return nil, err
+	}
+	return nothing{}, s.service.Contract(r.Context(), q)
 }
 
 func (s *Server) status(_ http.ResponseWriter, r *http.Request) (any, error) {

@@ -26,9 +26,27 @@
 //	GET  /v1/apps/{app}/stages/{stage}/variables                        {"variables"}; secrets without their values
 //	POST /v1/apps/{app}/stages/{stage}/variables   {"kind", "values", "by"} {}
 //	DELETE /v1/apps/{app}/stages/{stage}/variables {"kind", "names", "by"}  {}
+//	POST /v1/apps/{app}/stages/{stage}/variables/change      {"kind", "values", "names", "by"} {}; the names are taken away
+//	POST /v1/apps/{app}/stages/{stage}/variables/values      {"kind", "names", "by"}  {"values"}
+//	POST /v1/apps/{app}/stages/{stage}/variables/comparison  {"kind", "values"}       {"changes"}: []deploy.VariableChange
+//	GET  /v1/apps/{app}/stages/{stage}/variables/versions?name=                       {"versions"}: []deploy.VariableVersion
+//	POST /v1/apps/{app}/stages/{stage}/variables/revocations {"name", "versions", "by"} {"revoked"}: numbers
+//	GET  /v1/recipients                                                 {"recipients"}: []deploy.Recipient
+//	POST /v1/recipients                     {"name", "key", "by"}       {}
+//	DELETE /v1/recipients                   {"name", "by"}              {}
+//	POST /v1/recipients/rotation            {"by"}                      {}
 //	GET  /v1/apps/{app}/stages/{stage}/password                         {"password"}
 //	POST /v1/apps/{app}/stages/{stage}/password    {"by"}               {"password"}, a new one
 //	POST /v1/notices/test                   deploy.NoticeTest           {"notices"}: []deploy.NoticeResult
+//	POST /v1/snapshots                      deploy.DataRequest          {"job"}
+//	GET  /v1/snapshots?app=&stage=                                      {"snapshots"}, the oldest first
+//	POST /v1/drills                         deploy.DataRequest          {"job"}
+//	POST /v1/restores                       deploy.DataRequest          {"job"}
+//	POST /v1/copies                         deploy.DataRequest          {"job"}
+//	GET  /v1/people?app=&stage=                                         deploy.People
+//	POST /v1/forgets                        deploy.DataRequest          {}
+//	GET  /v1/data?app=&stage=                                           {"data"}: []deploy.DataStatus
+//	GET  /v1/data/jobs/{job}                                            stream of deploy.DataJob
 //	GET  /v1/ping                                                       Pong
 //
 // An error is {"error": {code, message, hint, details}} under a status that fits. A stream is lines of JSON, each {"item": …};
@@ -55,6 +73,7 @@ type Service interface {
 	End(ctx context.Context, stage deploy.StageRef, by deploy.Person) error
 	Hold(ctx context.Context, q deploy.Closing) (deploy.Closed, error)
 	Maintain(ctx context.Context, q deploy.Closing) (deploy.Closed, error)
+	Contract(ctx context.Context, q deploy.Contracting) error
 	Follow(ctx context.Context, id string, yield func(deploy.Update) error) error
 	Status(ctx context.Context) ([]deploy.StageStatus, error)
 	History(ctx context.Context, app, stage string, limit int) ([]deploy.Rollout, error)

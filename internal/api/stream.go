@@ -60,7 +60,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, produce func(con
 	case err != nil && !out.begun:
 		return nil, err
 	case err != nil:
-		_ = out.write(frame{Error: Wire(err)}) // there is nobody left to tell
+		_ = out.write(frame{Error: s.wire(err)}) // there is nobody left to tell
 	default:
 		_ = out.write(frame{End: true})
 	}

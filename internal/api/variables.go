@@ -64,11 +64,12 @@ type (
 		Variables []variableReply `json:"variables"`
 	}
 	variableReply struct {
-		Name  string              `json:"name"`
-		Kind  deploy.VariableKind `json:"kind"`
-		Value *bare               `json:"value,omitempty"`
-		Since time.Time           `json:"since"`
-		By    string              `json:"by"`
+		Name    string              `json:"name"`
+		Kind    deploy.VariableKind `json:"kind"`
+		Value   *bare               `json:"value,omitempty"`
+		Since   time.Time           `json:"since"`
+		By      string              `json:"by"`
+		Version int                 `json:"version,omitempty"`
 	}
 	passwordBody struct {
 		By deploy.Person `json:"by"`
@@ -102,11 +103,7 @@ func setVariables(v Variables, stage deploy.StageRef, r *http.Request) (any, err
 	if err := readSecret(r, &q); err != nil {
 		return nil, err
 	}
-	values := make([]deploy.Setting, len(q.Values))
-	for i, one := range q.Values {
-		values[i] = deploy.Setting{Name: one.Name, Value: one.Value.Text}
-	}
-	return nothing{}, v.SetVariables(r.Context(), stage, q.Kind, values, q.By)
+	return nothing{}, v.SetVariables(r.Context(), stage, q.Kind, settingsOf(q.Values), q.By)
 }
 
 func removeVariables(v Variables, stage deploy.StageRef, r *http.Request) (any, error) {
@@ -121,7 +118,7 @@ func listVariables(v Variables, stage deploy.StageRef, r *http.Request) (any, er
 	all, err := v.ListVariables(r.Context(), stage)
 	reply := variablesReply{[]variableReply{}}
 	for _, one := range all {
-		shown := variableReply{Name: one.Name, Kind: one.Kind, Since: one.Since, By: one.By}
+		shown := variableReply{Name: one.Name, Kind: one.Kind, Since: one.Since, By: one.By, Version: one.Version}
 		if one.Kind == deploy.PlainVariable { // whatever the service says: a secret's value does not leave
 			shown.Value = &bare{one.Value}
 		}
@@ -162,14 +159,11 @@ func stagePath(stage deploy.StageRef, what string) string {
 
 // SetVariables keeps values for a stage, all or none.
 func (c *Client) SetVariables(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, values []deploy.Setting, by deploy.Person) error {
-	q := variablesBody{Kind: kind, By: by}
-	for _, s := range values {
-		if err := s.Problem(); err != nil { // before JSON makes something else of it
-			return err
-		}
-		q.Values = append(q.Values, namedValue{s.Name, bare{s.Value}})
+	all, err := named(values)
+	if err != nil {
+		return err
 	}
-	return c.call(ctx, http.MethodPost, stagePath(stage, "variables"), q, &nothing{})
+	return c.call(ctx, http.MethodPost, stagePath(stage, "variables"), variablesBody{Kind: kind, Values: all, By: by}, &nothing{})
 }
 
 // RemoveVariables takes variables of a stage away, all or none.
@@ -185,7 +179,7 @@ func (c *Client) ListVariables(ctx context.Context, stage deploy.StageRef) ([]de
 	}
 	all := make([]deploy.Variable, len(r.Variables))
 	for i, one := range r.Variables {
-		all[i] = deploy.Variable{Name: one.Name, Kind: one.Kind, Since: one.Since, By: one.By}
+		all[i] = deploy.Variable{Name: one.Name, Kind: one.Kind, Since: one.Since, By: one.By, Version: one.Version}
 		if one.Value != nil {
 			all[i].Value = one.Value.Text
 		}

@@ -51,6 +51,42 @@ func (k keeper) Settle(_ context.Context, stage deploy.StageRef, home deploy.Hom
 	return k.note("settle " + stage.String() + " " + home.Engine + " " + home.Region + " " + home.Account)
 }
 
+func (k keeper) ChangeVariables(_ context.Context, stage deploy.StageRef, kind deploy.VariableKind, values []deploy.Setting, remove []string, by deploy.Person) error {
+	return k.note(fmt.Sprintf("change %s %s by %s: %s=%s without %v", stage, kind, by.Name, values[0].Name, values[0].Value.Reveal(), remove))
+}
+
+func (k keeper) ReadVariables(_ context.Context, stage deploy.StageRef, kind deploy.VariableKind, names []string, by deploy.Person) ([]deploy.Setting, error) {
+	return []deploy.Setting{{Name: "A", Value: secret.New("ü \"<&>\n")}}, k.note(fmt.Sprintf("read %s %s by %s: %v", stage, kind, by.Name, names))
+}
+
+func (k keeper) CompareVariables(_ context.Context, stage deploy.StageRef, _ deploy.VariableKind, values []deploy.Setting) ([]deploy.VariableChange, error) {
+	return []deploy.VariableChange{{Name: values[0].Name, Is: deploy.ChangeNew}}, k.note("compare " + stage.String())
+}
+
+func (k keeper) VariableVersions(_ context.Context, stage deploy.StageRef, name string) ([]deploy.VariableVersion, error) {
+	return []deploy.VariableVersion{{Number: 2, Now: true}, {Number: 1, Gone: "revoked"}}, k.note("versions " + stage.String() + " " + name)
+}
+
+func (k keeper) RevokeVersions(_ context.Context, stage deploy.StageRef, name string, versions []int, by deploy.Person) ([]int, error) {
+	return versions, k.note(fmt.Sprintf("revoke %s %s %v by %s", stage, name, versions, by.Name))
+}
+
+func (k keeper) Recipients(context.Context) ([]deploy.Recipient, error) {
+	return []deploy.Recipient{{Name: "this-machine", Key: "age1x", Own: true}}, k.note("recipients")
+}
+
+func (k keeper) AddRecipient(_ context.Context, name, key string, by deploy.Person) error {
+	return k.note("add " + name + " " + key + " by " + by.Name)
+}
+
+func (k keeper) RemoveRecipient(_ context.Context, name string, by deploy.Person) error {
+	return k.note("take " + name + " away by " + by.Name)
+}
+
+func (k keeper) RotateKey(_ context.Context, by deploy.Person) error {
+	return k.note("rotate by " + by.Name)
+}
+
 var (
 	shop = deploy.StageRef{App: "shop", Stage: "dev"}
 	anna = deploy.Person{Name: "Anna", Mail: "anna@example.org"}
@@ -87,6 +123,36 @@ func TestVariablesTravel(t *testing.T) {
 	}
 }
 
+// The verbs of versions and recipients arrive as they were asked, and so do their answers.
+func TestSecretsTravel(t *testing.T) {
+	k := keeper{newFake(), nil}
+	c, ctx := reached(t, k), t.Context()
+	one := []deploy.Setting{{Name: "A", Value: secret.New("x")}}
+	check(t, c.ChangeVariables(ctx, shop, deploy.SecretVariable, one, []string{"B"}, anna), k.last(), "change shop/dev secret by Anna: A=x without [B]")
+	values, err := c.ReadVariables(ctx, shop, deploy.SecretVariable, []string{"A"}, anna)
+	check(t, err, k.last(), "read shop/dev secret by Anna: [A]")
+	if len(values) != 1 || values[0].Value.Reveal() != "ü \"<&>\n" {
+		t.Errorf("%+v", values)
+	}
+	changes, err := c.CompareVariables(ctx, shop, deploy.SecretVariable, one)
+	check(t, err, fmt.Sprint(changes), "[{A new}]")
+	versions, err := c.VariableVersions(ctx, shop, "A&B")
+	check(t, err, k.last(), "versions shop/dev A&B")
+	if len(versions) != 2 || !versions[0].Now || versions[1].Gone != "revoked" {
+		t.Errorf("%+v", versions)
+	}
+	revoked, err := c.RevokeVersions(ctx, shop, "A", []int{1, 2}, anna)
+	check(t, err, fmt.Sprint(k.last(), revoked), "revoke shop/dev A [1 2] by Anna[1 2]")
+	all, err := c.Recipients(ctx)
+	check(t, err, fmt.Sprint(all), "[{this-machine age1x true}]")
+	check(t, c.AddRecipient(ctx, "bo", "age1bo", anna), k.last(), "add bo age1bo by Anna")
+	check(t, c.RemoveRecipient(ctx, "bo", anna), k.last(), "take bo away by Anna")
+	check(t, c.RotateKey(ctx, anna), k.last(), "rotate by Anna")
+	if _, err := reached(t, newFake()).Recipients(ctx); !errors.Is(err, deploy.ErrUnsupported) {
+		t.Error(err)
+	}
+}
+
 // Whatever is sent, no answer and no log has a piece of a value.
 func TestValuesAreInNoErrorAndNoLog(t *testing.T) {
 	var log bytes.Buffer
@@ -94,7 +160,7 @@ func TestValuesAreInNoErrorAndNoLog(t *testing.T) {
 	s := NewServer(k, "1.0", slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	for _, body := range []string{`{"kind":"secret","values":[{"name":"A","value":4711471147114711}]}`, `{"kind":"secret","hunter2":1}`, `{"kind":"secret","values":[{"name":"A","value":"hunter2"},]}`,
 		`{"values":"hunter2"}`, `hunter2`, `{"kind":"secret","values":[{"name":"A","value":null}]}`, `{"kind":4711471147114711}`, `{"by":{"name":4711471147114711}}`} {
-		for _, path := range []string{"variables", "password"} {
+		for _, path := range []string{"variables", "variables/change", "variables/values", "variables/comparison", "variables/revocations", "password"} {
 			w := httptest.NewRecorder()
 			s.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/v1/apps/shop/stages/dev/"+path, strings.NewReader(body)))
 			if w.Code != http.StatusBadRequest || strings.Contains(w.Body.String(), "hunter") || strings.Contains(w.Body.String(), "4711") {

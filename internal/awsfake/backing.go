@@ -73,10 +73,12 @@ func (w *World) specOf(r *region, e *environment) (launchSpec, error) {
 }
 
 // stateOnly stands behind a World without a plane: instances are names that are well and run nothing.
-type stateOnly struct{}
+type stateOnly struct {
+	answer func(script string) (out string, code int) // nil: nothing is said
+}
 
-func (stateOnly) launch(context.Context, launchSpec) (instance, error) {
-	return &emptyInstance{name: "i-" + newHex(17)}, nil
+func (s stateOnly) launch(context.Context, launchSpec) (instance, error) {
+	return &emptyInstance{"i-" + newHex(17), s.answer}, nil
 }
 func (stateOnly) openBalancer(*balancer)                               {}
 func (stateOnly) closeBalancer(*balancer)                              {}
@@ -91,12 +93,19 @@ func (stateOnly) record(string, string, time.Duration)                 {}
 func (stateOnly) swap(string, string)                                  {}
 func (stateOnly) close()                                               {}
 
-type emptyInstance struct{ name string }
+type emptyInstance struct {
+	name   string
+	answer func(script string) (out string, code int)
+}
 
 func (i *emptyInstance) id() string           { return i.name }
 func (i *emptyInstance) healthy() bool        { return true }
 func (i *emptyInstance) tail() string         { return "" }
 func (i *emptyInstance) stop(context.Context) {}
-func (i *emptyInstance) exec(context.Context, string) (string, string, int) {
-	return "", "", 0
+func (i *emptyInstance) exec(_ context.Context, script string) (string, string, int) {
+	if i.answer == nil {
+		return "", "", 0
+	}
+	out, code := i.answer(script)
+	return out, "", code
 }

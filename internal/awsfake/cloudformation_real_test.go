@@ -101,7 +101,7 @@ func TestStacksMakeRealThings(t *testing.T) {
 	refused(t, second(secretsmanager.NewFromConfig(config).GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: aws.String(of["Password"])})), "ResourceNotFoundException")
 }
 
-// Of RDS there is one operation, for one name; faults meet it.
+// Of RDS there are some operations, none over all databases; faults meet them.
 func TestDatabasesOfTheFake(t *testing.T) {
 	w := Open(t, Options{})
 	c := rds.NewFromConfig(w.Config(""))

@@ -13,12 +13,14 @@
 //   - Elastic Load Balancing v2: balancers, listeners, rules with weights, target groups and the health of targets.
 //   - CloudFront: CreateInvalidation, GetInvalidation, GetDistribution; with Options.Plane, distributions of Lotse's templates
 //     serve their bucket, and keep every answer until an invalidation is complete.
+//   - RDS: DescribeDBInstances of one database of a stack or of a snapshot, snapshots by hand with their tags, instances made of them
+//     and deleted. All of it is names and states: no byte of any database is copied, lists have one page, filters are not looked at.
 //   - S3 (gofakes3, with conditional PUT made atomic, expected owners, Cache-Control), STS GetCallerIdentity, Secrets Manager with versions and stages,
 //     SSM Run Command, CloudWatch Logs with metrics in the embedded format, CloudWatch GetMetricData/PutMetricData, Service Quotas.
 //   - CloudFormation: change sets, stacks with their states, events and ways back, templates in JSON and YAML with their
 //     functions, what replaces a resource (from the resource schemas), policies of stacks and of resources, drift. Some
 //     resources are then there in the services above too (cloudformation_real.go); the others are names. Of Route 53 there
-//     is ListHostedZonesByName, of RDS DescribeDBInstances of one database of a stack. What stands behind the name of a
+//     is ListHostedZonesByName. What stands behind the name of a
 //     database is up to the test (World.Elsewhere). A file system that instances mount is one folder.
 //
 // Requests and answers of all but S3 and CloudFront go through codecs by reflection over the SDK's own types, which AWS generates from its

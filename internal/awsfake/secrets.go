@@ -327,7 +327,7 @@ func moveStage(c *request, in *sm.UpdateSecretVersionStageInput) (*sm.UpdateSecr
 		return nil, err
 	}
 	if in.MoveToVersionId == nil {
-		return nil, refuse("InvalidParameterException", "the fake moves stages only: MoveToVersionId must be given")
+		return one.takeStage(*in.VersionStage, aws.ToString(in.RemoveFromVersionId))
 	}
 	v, err := one.version(in.MoveToVersionId, nil)
 	if err != nil {
@@ -338,6 +338,19 @@ func moveStage(c *request, in *sm.UpdateSecretVersionStageInput) (*sm.UpdateSecr
 	}
 	one.move(*in.VersionStage, v)
 	return &sm.UpdateSecretVersionStageOutput{ARN: &one.arn, Name: &one.name}, nil
+}
+
+// takeStage takes a label away. AWSCURRENT can only be moved (API reference, UpdateSecretVersionStage).
+func (s *storedSecret) takeStage(stage, from string) (*sm.UpdateSecretVersionStageOutput, error) {
+	v, err := s.version(&from, nil)
+	if err != nil {
+		return nil, err
+	}
+	if stage == current || !slices.Contains(v.stages, stage) {
+		return nil, refuse("InvalidParameterException", "The staging label %s can't be taken from version %s.", stage, from) // words ours
+	}
+	v.stages = slices.DeleteFunc(slices.Clone(v.stages), func(other string) bool { return other == stage })
+	return &sm.UpdateSecretVersionStageOutput{ARN: &s.arn, Name: &s.name}, nil
 }
 
 func deleteSecret(c *request, in *sm.DeleteSecretInput) (*sm.DeleteSecretOutput, error) {

@@ -100,6 +100,7 @@ func (c *request) targetsOf(target types.Target) (ids []string) {
 
 func (c *request) runOn(cmd *command, id, script string, limit time.Duration) {
 	i, w := c.region.instance(id), c.w
+	script = strings.NewReplacer(w.elsewhere...).Replace(script)
 	one := &invocation{instance: id, status: types.CommandInvocationStatusPending, code: -1}
 	cmd.invocations = append(cmd.invocations, one)
 	w.later(func(ctx context.Context) {
@@ -204,4 +205,17 @@ func instanceInformation(c *request, in *ssm.DescribeInstanceInformationInput) (
 	}
 	page, next, err := paged(found, in.MaxResults, in.NextToken)
 	return &ssm.DescribeInstanceInformationOutput{InstanceInformationList: page, NextToken: next}, err
+}
+
+// Commands are the scripts that instances were given, in no order.
+func (w *World) Commands() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all strings.Builder
+	for _, r := range w.regions {
+		for _, cmd := range r.commands {
+			all.WriteString(strings.Join(cmd.Parameters["commands"], "\n") + "\n")
+		}
+	}
+	return all.String()
 }

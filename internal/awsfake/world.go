@@ -36,6 +36,8 @@ type Options struct {
 	RecordTTL      time.Duration // how long a resolver of the plane keeps a CNAME; AWS has 60 s
 	KeepAlive      time.Duration // how long a balancer keeps a client's connection (client_keep_alive.seconds); 1 h as on AWS
 
+	Database time.Duration // until a snapshot of a database is taken, an instance of one is there, or is gone
+
 	Invalidation time.Duration // CreateInvalidation until all edges have forgotten
 
 	Stack time.Duration // each resource of a stack, and each change set; 1 ms
@@ -53,6 +55,9 @@ type Options struct {
 
 	// Plane makes environments run: real processes from the bundle's Procfile behind real balancers.
 	Plane bool
+
+	// Answer is what instances say to a command where there is no Plane, which run nothing: its output and its exit code.
+	Answer func(script string) (out string, code int)
 
 	Downloads map[string][]byte // what curl and wget of a bundle's hooks get, by URL; nothing else is reached
 
@@ -79,6 +84,7 @@ func (o Options) withDefaults() Options {
 	}
 	fill(&o.Stack, time.Millisecond)
 	fill(&o.Invalidation, 30*time.Millisecond)
+	fill(&o.Database, 30*time.Millisecond)
 	fill(&o.Launch, 40*time.Millisecond)
 	fill(&o.Update, 40*time.Millisecond)
 	fill(&o.Swap, 30*time.Millisecond)
@@ -128,6 +134,7 @@ type region struct {
 	balancing balancing
 	commands  commands
 	secrets   secretStore
+	databases databases
 	logs      logStore
 	stacks    map[string]*stack
 	metrics   []metric
@@ -137,7 +144,7 @@ type region struct {
 func Open(t testing.TB, options Options) *World {
 	t.Helper()
 	ctx, ends := context.WithCancel(context.Background())
-	w := &World{t: t, options: options.withDefaults(), ctx: ctx, ends: ends, regions: map[string]*region{}, foreign: map[string]bool{}, healed: make(chan struct{}), backing: stateOnly{}}
+	w := &World{t: t, options: options.withDefaults(), ctx: ctx, ends: ends, regions: map[string]*region{}, foreign: map[string]bool{}, healed: make(chan struct{}), backing: stateOnly{options.Answer}}
 	w.lag = w.options.Lag
 	w.services = w.allServices()
 	w.openS3()

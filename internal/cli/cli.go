@@ -40,6 +40,13 @@ type Parts struct {
 	// DropDatabase deletes the database that Lotse runs for a stage, with all its data. No controller may run meanwhile.
 	DropDatabase func(ctx context.Context, state, app, stage string) error
 
+	// Recover brings the data of a stage back from a folder of snapshots, on a machine that has nothing of it. No controller may run meanwhile.
+	Recover func(ctx context.Context, o RecoverOptions) (Recovered, error)
+
+	// JudgeMigrations judges files of a folder of migrations in the work tree, or its last one; with all, each against those before it. dir
+	// is where lotse.yaml lies, which says the folder where that is empty.
+	JudgeMigrations func(ctx context.Context, dir, folder string, files []string, all bool) (deploy.Judgement, error)
+
 	// Install puts the controller under systemd, Uninstall takes that away again, and Unit is what Install would write.
 	Install   func(ctx context.Context, o InstallOptions) (Installed, error)
 	Uninstall func(ctx context.Context, o InstallOptions) (Installed, error)
@@ -56,11 +63,17 @@ type Parts struct {
 	// Check reads a configuration and returns every mistake in it. name is the file's, for the messages.
 	Check func(name string, data []byte) error
 
+	// Keys looks for keys in the folder of a configuration that has no mistakes. Its error names them; remarks are what is to be said otherwise.
+	Keys func(ctx context.Context, dir string, data []byte) (remarks []string, err error)
+
 	// Remarks are about what is no mistake in a configuration that has none, and may yet surprise: each a sentence. dir is the file's folder.
 	Remarks func(dir string, data []byte) []string
 
 	// Outline is the name of the app and of its stages, as lotse.yaml in a folder has them. deploy.ErrNotFound where there is no file.
 	Outline func(dir string) (Outline, error)
+
+	// ReadEnv reads variables in the form of a .env file. Errors name lines of name and no value.
+	ReadEnv func(name string, text []byte) ([]deploy.Setting, error)
 
 	// Who asks, as git knows them in a folder. An empty person is fine.
 	Who func(dir string) deploy.Person
@@ -101,6 +114,9 @@ type Outline struct {
 	Private []string // stages that ask for a password
 	Owned   []string // stages whose database Lotse runs
 	Public  []string // variables that a step bakes into what everybody may download
+
+	Uses    map[string]map[string][]string // by stage and variable: what in lotse.yaml names it
+	Overlap map[string]time.Duration       // secrets whose value before is given beside a new one for so long
 
 	Homes map[string]deploy.Home // of stages whose secrets do not rest on the controller's machine
 }

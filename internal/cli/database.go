@@ -10,15 +10,6 @@ import (
 	"github.com/lotse-eu/lotse/internal/deploy"
 )
 
-func (s *session) databaseCommand() *cobra.Command {
-	if s.DropDatabase == nil {
-		return nil
-	}
-	c := &cobra.Command{Use: "database", Short: "Delete the database of a stage"}
-	c.AddCommand(s.databaseDropCommand())
-	return c
-}
-
 func (s *session) databaseDropCommand() *cobra.Command {
 	var stage, yes string
 	c := &cobra.Command{Use: "drop", Short: "Delete the database that Lotse runs for a stage, with all its data", Args: cobra.NoArgs,
@@ -26,7 +17,7 @@ func (s *session) databaseDropCommand() *cobra.Command {
 		RunE: s.run(func(ctx context.Context, _ []string) error {
 			app, named, _ := strings.Cut(yes, "/")
 			if app == "" || named == "" || named != stage {
-				return deploy.Hint(fmt.Errorf("%w: a yes that names app and stage is missing", deploy.ErrBadInput), "lotse database drop --stage STAGE --yes-delete-the-data-of APP/STAGE")
+				return deploy.Hint(fmt.Errorf("%w: a yes that names app and stage is missing", deploy.ErrBadInput), "lotse db drop --stage STAGE --yes-delete-the-data-of APP/STAGE")
 			}
 			if err := s.DropDatabase(ctx, s.stateFolder(), app, stage); err != nil {
 				return err

@@ -31,6 +31,10 @@ type harbour struct {
 	Kept     map[string][]kept     // variables, by stage
 	Planned  *deploy.Plan
 	Figures  []deploy.Dora
+	Jobs     []deploy.DataJob // what a job goes through
+	Snaps    []deploy.Snapshot
+	Data     []deploy.DataStatus
+	Personal deploy.People // columns
 
 	mu    sync.Mutex
 	asked []string
@@ -148,6 +152,8 @@ func (h *harbour) Abort(_ context.Context, id string) error { return h.note("abo
 func (h *harbour) End(_ context.Context, stage deploy.StageRef, _ deploy.Person) error {
 	return h.note("end", stage)
 }
+
+func (h *harbour) Contract(context.Context, deploy.Contracting) error { return nil }
 
 func (h *harbour) Hold(_ context.Context, q deploy.Closing) (deploy.Closed, error) {
 	bounds := "none"

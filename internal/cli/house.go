@@ -123,9 +123,9 @@ func (s *session) checkCommand() *cobra.Command {
 	if s.Check == nil {
 		return nil
 	}
-	return &cobra.Command{Use: "check [FILE]", Short: "Look for mistakes in lotse.yaml", Args: cobra.MaximumNArgs(1),
-		Long: "Reads FILE (lotse.yaml in this folder; - is the standard input) and says every mistake at once, each with its line.",
-		RunE: s.run(func(_ context.Context, args []string) error {
+	return &cobra.Command{Use: "check [FILE]", Short: "Look for mistakes in lotse.yaml, and for keys in the files beside it", Args: cobra.MaximumNArgs(1),
+		Long: "Reads FILE (lotse.yaml in this folder; - is the standard input) and says every mistake at once, each with its line. Then it looks for\nkeys in the files of the folder that are in git or could be added: a deploy refuses a commit that carries one.",
+		RunE: s.run(func(ctx context.Context, args []string) error {
 			name := append(args, "lotse.yaml")[0]
 			data, err := s.readFile(name)
 			if err != nil {
@@ -137,6 +137,13 @@ func (s *session) checkCommand() *cobra.Command {
 			notes := []string{}
 			if s.Remarks != nil {
 				notes = append(notes, s.Remarks(filepath.Dir(absolute(name)), data)...)
+			}
+			if s.Keys != nil && name != "-" {
+				said, err := s.Keys(ctx, filepath.Dir(absolute(name)), data)
+				if err != nil {
+					return err
+				}
+				notes = append(notes, said...)
 			}
 			if s.json {
 				return s.answer(map[string]any{"file": name, "ok": true, "notes": notes})

@@ -93,6 +93,13 @@ func (p *terminal) read() {
 	}
 }
 
+// wrote is all that the program has written.
+func (p *terminal) wrote() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.raw.String()
+}
+
 func (p *terminal) sees() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,7 +114,7 @@ func (p *terminal) until(text string) {
 		select {
 		case <-p.news:
 		case <-limit:
-			p.t.Fatalf("%q does not appear:\n%s\n%q", text, p.sees(), p.raw.String())
+			p.t.Fatalf("%q does not appear:\n%s\n%q", text, p.sees(), p.wrote())
 		}
 	}
 }
@@ -196,10 +203,10 @@ whatsgonow/dev serves release 3f2a9c1b77de after 70.0 s
   https://dev.whatsgonow.localhost:8443`
 	p.until("localhost:8443")
 	if got := p.sees(); got != want {
-		t.Errorf("what is left on the screen:\n%s\n%q", got, p.raw.String())
+		t.Errorf("what is left on the screen:\n%s\n%q", got, p.wrote())
 	}
 	p.leftAsFound()
-	if !strings.Contains(p.raw.String(), "\x1b[32m") {
+	if !strings.Contains(p.wrote(), "\x1b[32m") {
 		t.Error("there is no colour")
 	}
 }
@@ -218,7 +225,7 @@ func TestLiveDetach(t *testing.T) {
 		}
 	}
 	p.leftAsFound()
-	if raw := p.raw.String(); strings.Contains(raw, "\x1b[32m") || strings.Contains(raw, "\x1b[33m") {
+	if raw := p.wrote(); strings.Contains(raw, "\x1b[32m") || strings.Contains(raw, "\x1b[33m") {
 		t.Errorf("there is colour, against NO_COLOR: %q", raw)
 	}
 	if slices.Contains(h.askedFor(), "abort k3v7q2xa") {
@@ -254,7 +261,7 @@ func TestNoTricksWhereTheyAreNotWanted(t *testing.T) {
 		settle(h)
 		p.exits(0)
 		p.until("localhost:8443")
-		if raw := p.raw.String(); strings.Contains(raw, "\x1b") {
+		if raw := p.wrote(); strings.Contains(raw, "\x1b") {
 			t.Errorf("%s: %q", env, raw)
 		}
 	}

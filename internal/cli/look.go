@@ -67,7 +67,7 @@ func (s *session) lane(st deploy.StageStatus, name func(string) string) []string
 		if !l.Since.IsZero() {
 			since = ago(l.Since, s.now())
 		}
-		copy(cells[2:], []string{release(l.Release), commit(l.Commit), since, name(l.Actor), healthy(st.Running, l.Rollout)})
+		copy(cells[2:], []string{release(l.Release), commit(l.Commit), since, name(l.Actor), healthy(st.Running, cmp.Or(l.Runs, l.Rollout))})
 	}
 	if len(st.Warm) > 0 {
 		cells[7] = release(st.Warm[0].Release) + " " + in(st.Warm[0].Until, s.now())
@@ -102,6 +102,19 @@ func healthy(all []deploy.Running, rollout string) string {
 // notesOf says below the table what a cell has no room for.
 func notesOf(st deploy.StageStatus) []string {
 	var notes []string
+	if st.Data != "" {
+		notes = append(notes, fmt.Sprintf("%s: %s; `lotse db status` has more", st.Stage, cleanLine(st.Data)))
+	}
+	if l := st.Serves; l != nil && l.Bad != "" {
+		notes = append(notes, fmt.Sprintf("%s: %s is marked as bad: %s", st.Stage, release(l.Release), cleanLine(l.Bad)))
+	}
+	if f := st.Frozen; f != nil {
+		until := "until it is thawed"
+		if !f.Until.IsZero() {
+			until = "until " + f.Until.Local().Format(time.DateTime)
+		}
+		notes = append(notes, fmt.Sprintf("%s: frozen %s: %s; `lotse thaw %s` ends it", st.Stage, until, cleanLine(f.Reason), clean(st.Stage.Stage)))
+	}
 	if c := st.Closed; c != nil && c.Maintenance {
 		notes = append(notes, fmt.Sprintf("%s: a page with 503 answers; `lotse maintenance %s --off` ends it", st.Stage, clean(st.Stage.Stage)))
 	} else if c != nil {
@@ -213,6 +226,14 @@ func how(r deploy.Rollout) string {
 	return verb
 }
 
+// letsIn are the migrations that the request has let in, with the reason.
+func letsIn(r deploy.Rollout) string {
+	if len(r.Allowed) == 0 {
+		return ""
+	}
+	return strings.Join(r.Allowed, ", ") + ": " + r.AllowedWhy
+}
+
 func outcome(r deploy.Rollout) string {
 	switch {
 	case r.Turned == nil:
@@ -245,7 +266,7 @@ func (s *session) showCommand() *cobra.Command {
 }
 
 func (s *session) showRollout(r deploy.Rollout, by string) {
-	s.pairs("rollout", r.ID, "outcome", outcome(r), "stage", r.Stage.String(), "how", how(r), "now", r.Override, "address", r.URL, "release", string(r.Release),
+	s.pairs("rollout", r.ID, "outcome", outcome(r), "stage", r.Stage.String(), "how", how(r), "now", r.Override, "lets in", letsIn(r), "address", r.URL, "release", string(r.Release),
 		"commit", r.Commit, "by", by, "began", moment(r.Began), "ended", ended(r), "before", r.Before)
 	p := newProgress()
 	p.rollout = r

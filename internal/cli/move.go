@@ -18,7 +18,7 @@ func (s *session) promoteCommand() *cobra.Command {
 
 func (s *session) rollbackCommand() *cobra.Command {
 	return s.moveCommand(&cobra.Command{Use: "rollback STAGE", Short: "Carry STAGE back to the release that it served before",
-		Long: "Rolls the release that STAGE served before out to it again. Going back twice goes back further. Migrations of the database are not\nundone."},
+		Long: "Rolls the release that STAGE served before out to it again. Going back twice goes back further. Its variables and secrets go back to the\nversions that the release ran with, unless one was revoked. Migrations of the database are not undone."},
 		(*api.Client).Rollback)
 }
 
@@ -42,7 +42,7 @@ func (s *session) moveCommand(c *cobra.Command, ask func(*api.Client, context.Co
 		q.By = s.who()
 		client := s.client()
 		if c.Name() == "rollback" && !s.json {
-			s.sayDatabase(ctx, client, q)
+			s.sayBack(ctx, client, q)
 		}
 		id, err := ask(client, ctx, q)
 		if err != nil {
@@ -59,16 +59,27 @@ func (s *session) moveCommand(c *cobra.Command, ask func(*api.Client, context.Co
 		overrideFlags(c, &q.Override)
 	}
 	if c.Name() == "rollback" {
-		c.Flags().StringVar(&q.To, "to", "", "the rollout, or the first digits of the release, to go back to")
+		backFlags(c, &q)
 	}
 	s.verboseFlag(c)
 	return c
 }
 
-// sayDatabase says what going back will do to the database, before it is done. Where that cannot be found out, the request says why.
-func (s *session) sayDatabase(ctx context.Context, c *api.Client, q deploy.Move) {
+// backFlags are those of going back.
+func backFlags(c *cobra.Command, q *deploy.Move) {
+	c.Flags().StringVar(&q.To, "to", "", "the rollout, or the first digits of the release, to go back to")
+	c.Flags().BoolVar(&q.CurrentValues, "with-current-values", false, "with the variables and secrets of now, not with those that the release ran with")
+}
+
+// sayBack says what going back will do to variables and the database, before it is done. Where that cannot be found out, the request says
+// why.
+func (s *session) sayBack(ctx context.Context, c *api.Client, q deploy.Move) {
 	p, err := c.Plan(ctx, deploy.PlanRequest{Verb: deploy.RolledBack, Move: q})
-	if err != nil || p.Database.Says == "" {
+	if err != nil {
+		return
+	}
+	s.showBack(p.Variables)
+	if p.Database.Says == "" {
 		return
 	}
 	s.say("%s", strings.TrimRight("database: "+cleanLine(p.Database.Says)+": "+cleanLine(strings.Join(p.Database.Stay, ", ")), ": "))

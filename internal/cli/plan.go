@@ -38,7 +38,7 @@ func (s *session) planMove(verb deploy.Verb, use string) *cobra.Command {
 		})}
 	c.Flags().StringVar(&q.Move.App, "app", "", "the app (lotse.yaml of this folder says which, else there is only one)")
 	if verb == deploy.RolledBack {
-		c.Flags().StringVar(&q.Move.To, "to", "", "the rollout, or the first digits of the release, to go back to")
+		backFlags(c, &q.Move)
 	} else {
 		overrideFlags(c, &q.Move.Override)
 	}
@@ -92,7 +92,11 @@ func (s *session) showRolloutPlan(p deploy.Plan) {
 	s.pairs("stage", p.Stage.String(), "how", string(p.Verb), "brings", what, "serves now", serves, "address", p.URL, "traffic", p.Strategy,
 		"gates", strings.Join(p.Gates, ", "), "database", p.Database.Says)
 	s.showList("migrations that run", p.Database.Run)
+	s.showList("migrations that wait", p.Database.Wait)
 	s.showList("migrations that stay", p.Database.Stay)
+	if p.Database.Judged != nil {
+		s.showJudgement(*p.Database.Judged)
+	}
 	s.showCommits("new commits", p.New)
 	s.showCommits("commits that go", p.Gone)
 	if p.CommitsUnknown != "" {
@@ -107,6 +111,7 @@ func (s *session) showRolloutPlan(p deploy.Plan) {
 			s.say("%s: %s", row.what, cleanLine(strings.Join(row.names, ", ")))
 		}
 	}
+	s.showBack(v)
 	if v.Unknown != "" {
 		s.say("variables: not known: %s", cleanLine(v.Unknown))
 	}
@@ -116,6 +121,15 @@ func (s *session) showRolloutPlan(p deploy.Plan) {
 			state = "refuses it"
 		}
 		s.say("rule %s %s: %s", r.Rule, state, cleanLine(r.Says))
+	}
+}
+
+// showBack says what a rollback does with the variables.
+func (s *session) showBack(v deploy.VariableChanges) {
+	s.showList("variables that go back to older values", v.Back)
+	s.showList("variables that were set since and are left out", v.Without)
+	if v.Now != "" {
+		s.say("variables stay as they are now: %s", cleanLine(v.Now))
 	}
 }
 

@@ -213,5 +213,9 @@ func heading(r deploy.Rollout) string {
 	if len(r.Steps) == 0 {
 		return r.ID + ": asked for"
 	}
-	return r.ID + ": " + r.Steps[len(r.Steps)-1].Name
+	step := r.Steps[len(r.Steps)-1].Name
+	if last := len(r.Canary) - 1; step == "shift" && last >= 0 {
+		step += fmt.Sprintf(" with %d %%", r.Canary[last].Share)
+	}
+	return r.ID + ": " + step
 }

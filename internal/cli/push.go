@@ -88,18 +88,26 @@ func (s *session) hooks(did, name string, files []string, err error) error {
 
 // watchNotes says below the table of stages where pushes are looked for.
 func (s *session) watchNotes(st deploy.StageStatus) (notes []string) {
-	w := st.Watches
-	if w == nil {
-		return nil
-	}
 	add := func(format string, args ...any) {
 		notes = append(notes, cleanLine(st.Stage.String()+": "+fmt.Sprintf(format, args...)))
 	}
-	looked := "not looked at yet"
-	if !w.Looked.IsZero() {
-		looked = "looked at " + ago(w.Looked, s.now())
+	if t := st.Tags; t != nil {
+		add("a tag %s in %s starts a rollout; %s", t.Pattern, t.Repository, s.looked(t.Looked))
+		for _, tag := range t.Waits {
+			add("the tag %s waits until the stage before serves its commit", tag)
+		}
+		if t.Trouble != "" {
+			add("%s", t.Trouble)
+		}
+		if t.Refused != "" {
+			add("%s", t.Refused)
+		}
 	}
-	add("a push to %s of %s starts a deploy; %s", w.Branch, w.Repository, strings.Replace(looked, "at now", "at just now", 1))
+	w := st.Watches
+	if w == nil {
+		return notes
+	}
+	add("a push to %s of %s starts a deploy; %s", w.Branch, w.Repository, s.looked(w.Looked))
 	if w.Waits != "" {
 		add("the push of %s waits until the stage is free", commit(w.Waits))
 	}
@@ -112,10 +120,18 @@ func (s *session) watchNotes(st deploy.StageStatus) (notes []string) {
 	return notes
 }
 
-// by is who asked for a rollout, and whether a push or a schedule did.
+// looked says when something was looked at last.
+func (s *session) looked(at time.Time) string {
+	if at.IsZero() {
+		return "not looked at yet"
+	}
+	return strings.Replace("looked at "+ago(at, s.now()), "at now", "at just now", 1)
+}
+
+// by is who asked for a rollout, and whether a push, a tag or a schedule did.
 func by(r deploy.Rollout, name string) string {
 	if r.Trigger != "" {
-		return name + " (" + cleanLine(string(r.Trigger)) + ")"
+		return name + " (" + cleanLine(strings.TrimSpace(string(r.Trigger)+" "+r.Tag)) + ")"
 	}
 	return name
 }

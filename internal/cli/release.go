@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/lotse-eu/lotse/internal/api"
@@ -114,13 +115,5 @@ func size(files []deploy.File) string {
 	for _, f := range files {
 		all += f.Size
 	}
-	switch {
-	case all >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(all)/(1<<30))
-	case all >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(all)/(1<<20))
-	case all >= 1<<10:
-		return fmt.Sprintf("%.1f KiB", float64(all)/(1<<10))
-	}
-	return count(int(all), "byte", "bytes")
+	return humanize.IBytes(uint64(all))
 }

@@ -14,7 +14,9 @@ import (
 // overrideFlags are the one way past a freeze or a window.
 func overrideFlags(c *cobra.Command, to *deploy.Override) {
 	c.Flags().BoolVar(&to.Now, "now", false, "also while the stage is frozen or closed; wants --reason")
-	c.Flags().StringVar(&to.Reason, "reason", "", "why now, in a sentence; it is kept in the history")
+	c.Flags().BoolVar(&to.WithoutSnapshot, "without-snapshot", false, "migrate without a snapshot before; wants --reason")
+	c.Flags().StringArrayVar(&to.AllowMigration, "allow-migration", nil, "let one migration in that would be refused, named as the plan or the refusal does (RULE:KEY); more than once for more; wants --reason")
+	c.Flags().StringVar(&to.Reason, "reason", "", "why, in a sentence; it is kept in the history")
 }
 
 func (s *session) approveCommand() *cobra.Command {

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
+	"github.com/lotse-eu/lotse/internal/vault"
 )
 
 // TestMain makes a `lotse` of this binary, with parts that a transcript can see through.
@@ -72,6 +73,7 @@ func partsForTests() Parts {
 			return nil
 		},
 		Outline: outlineForTests,
+		ReadEnv: vault.ReadEnv,
 		Who:     whoForTests,
 		Survey:  surveyForTests,
 		Schema:  func() []byte { return []byte(`{"title":"lotse.yaml"}`) },
@@ -102,6 +104,23 @@ func partsForTests() Parts {
 				return 0, deploy.Hint(fmt.Errorf("%w: the proxy's state is of a newer version", deploy.ErrRefused), "take that one")
 			}
 			return 4711, nil
+		},
+		JudgeMigrations: func(_ context.Context, _, folder string, files []string, _ bool) (deploy.Judgement, error) {
+			switch {
+			case folder == "":
+				return deploy.Judgement{}, nil
+			case files[0] != "2_b.sql":
+				return deploy.Judgement{}, deploy.ErrNotFound
+			}
+			return deploy.Judgement{Server: "15.1", Schema: "a dump", Files: []deploy.JudgedFile{{Name: files[0], Locks: []string{"ACCESS EXCLUSIVE on people"},
+				Verdicts: []deploy.Verdict{{Class: deploy.Dangerous, Rule: "rewrite-table", Line: 3, On: "people.age", Lock: "ACCESS EXCLUSIVE", Reason: "every row is written anew", Safer: "another way"}}}}}, nil
+		},
+		Recover: func(_ context.Context, o RecoverOptions) (Recovered, error) {
+			if !strings.HasSuffix(o.From, "/snapshots") || !strings.HasSuffix(o.Key, "/key") || o.App != "shop" || o.Stage != "dev" {
+				return Recovered{}, fmt.Errorf("%w: another was named: %+v", deploy.ErrBadInput, o)
+			}
+			return Recovered{Stage: deploy.StageRef{App: o.App, Stage: o.Stage}, Took: 2 * time.Second,
+				Snapshot: deploy.Snapshot{ID: "a", At: time.Now().Add(-125 * time.Minute), Rows: 5}}, nil
 		},
 		DropDatabase: func(_ context.Context, _, app, stage string) error {
 			if app != "shop" || stage != "dev" {
@@ -149,6 +168,12 @@ func TestTranscripts(t *testing.T) {
 			env.Setenv("LOTSE_STATE", filepath.Join(env.WorkDir, "s"))
 			env.Setenv("TZ", "UTC")
 			env.Values[key{}] = &box{}
+			private, err := os.MkdirTemp("/dev/shm", "transcript-")
+			if err != nil {
+				return err
+			}
+			env.Setenv("XDG_RUNTIME_DIR", private)
+			env.Defer(func() { _ = os.RemoveAll(private) })
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -168,7 +193,12 @@ func TestTranscripts(t *testing.T) {
 				}
 			},
 			"appears": func(ts *testscript.TestScript, _ bool, args []string) { appears(ts, ts.MkAbs(args[0])) },
-			"runs":    func(ts *testscript.TestScript, _ bool, args []string) { runs(ts, args[0], args[1:]) },
+			"nothingleft": func(ts *testscript.TestScript, _ bool, _ []string) {
+				if left, err := os.ReadDir(ts.Getenv("XDG_RUNTIME_DIR")); err != nil || len(left) > 0 {
+					ts.Fatalf("the editor has left %v, %v", left, err)
+				}
+			},
+			"runs": func(ts *testscript.TestScript, _ bool, args []string) { runs(ts, args[0], args[1:]) },
 		},
 	})
 }

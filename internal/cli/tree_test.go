@@ -62,6 +62,7 @@ whatsgonow/dev: rollout k3v7q2xa of commit 1a2b3c4d
 · lease
 · entry
 · database
+· snapshot
 · migrate
 · clear
 · start

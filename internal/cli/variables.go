@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,9 +36,14 @@ func (s *session) envCommand() *cobra.Command {
 
 func (s *session) secretsCommand() *cobra.Command {
 	v := variables{s, deploy.SecretVariable, "secrets", "secret"}
-	return v.command("Secrets of a stage: sealed on disk, shown by nothing",
-		"Secrets of a stage. Every instance is given them as variables; they are sealed on disk, hidden in all output, and no command shows\nthem again.",
+	c := v.command("Secrets of a stage: sealed on disk, shown to who asks by name",
+		"Secrets of a stage. Every instance is given them as variables; they are sealed on disk, hidden in all output. Only `get` and `edit`\nshow one again, and the ledger says who asked.",
 		"set NAME...", "Set secrets of a stage; asks for each, or reads one from the standard input")
+	c.AddCommand(v.getCommand(), v.rotateCommand(), v.versionsCommand(), v.revokeCommand(), v.editCommand(), v.recipientsCommand())
+	if s.ReadEnv != nil {
+		c.AddCommand(v.importCommand())
+	}
+	return c
 }
 
 func (v variables) command(short, long, set, setShort string) *cobra.Command {
@@ -261,6 +267,9 @@ type shownVariable struct {
 	Since  time.Time           `json:"since"`
 	By     string              `json:"by"` // opaque id
 	ByName string              `json:"by_name,omitempty"`
+
+	Version int      `json:"version,omitempty"` // how often it was changed
+	Used    []string `json:"used,omitempty"`    // places in lotse.yaml that name it
 }
 
 func (v variables) list(ctx context.Context, o Outline, stages []deploy.StageRef) error {
@@ -279,7 +288,10 @@ func (v variables) list(ctx context.Context, o Outline, stages []deploy.StageRef
 			if k.Kind != v.kind {
 				continue
 			}
-			one := shownVariable{StageRef: stage, Name: k.Name, Kind: k.Kind, Since: k.Since, By: k.By}
+			one := shownVariable{StageRef: stage, Name: k.Name, Kind: k.Kind, Since: k.Since, By: k.By, Version: k.Version}
+			if stage.App == o.App {
+				one.Used = o.Uses[stage.Stage][k.Name]
+			}
 			if k.Kind == deploy.PlainVariable {
 				value := k.Value.Reveal()
 				one.Value = &value
@@ -306,19 +318,26 @@ func (v variables) show(all []shownVariable, stages []deploy.StageRef, name func
 		v.say("no %s was set for %s; `lotse %s set NAME` sets one", v.noun, listed(stages), v.family)
 		return
 	}
-	head := []string{"STAGE", "NAME", "KIND", "SINCE", "BY"}
+	head := []string{"STAGE", "NAME", "VERSION", "SINCE", "BY", "USED BY"}
 	if v.kind == deploy.PlainVariable {
 		head = append(head, "VALUE")
 	}
 	var rows [][]string
 	for _, one := range all {
-		row := []string{one.StageRef.String(), one.Name, string(one.Kind), ago(one.Since, v.now()), name(one.By)}
+		row := []string{one.StageRef.String(), one.Name, versionOf(one.Version), ago(one.Since, v.now()), name(one.By), orDash(strings.Join(one.Used, ", "))}
 		if one.Value != nil {
 			row = append(row, cleanLine(*one.Value))
 		}
 		rows = append(rows, row)
 	}
 	v.columns(head, rows)
+}
+
+func versionOf(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
 }
 
 func (v variables) removeCommand() *cobra.Command {

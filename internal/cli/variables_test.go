@@ -28,6 +28,10 @@ func outlineForTests(dir string) (Outline, error) {
 	app, err := config.Read("lotse.yaml", data)
 	o := Outline{App: app.Name}
 	for _, s := range app.Stages {
+		if o.Uses == nil {
+			o.Uses = map[string]map[string][]string{}
+		}
+		o.Uses[s.Name], o.Overlap = app.Uses(s), s.Overlap
 		o.Stages = append(o.Stages, s.Name)
 		if s.Private {
 			o.Private = append(o.Private, s.Name)
@@ -53,6 +57,7 @@ type kept struct {
 	Name, Value, By string
 	Kind            deploy.VariableKind
 	Since           time.Time
+	Version         int
 }
 
 // SetVariables notes what it was asked with the values, so that a transcript can see that they came as they were typed.
@@ -75,7 +80,7 @@ func (h *harbour) RemoveVariables(_ context.Context, stage deploy.StageRef, kind
 
 func (h *harbour) ListVariables(_ context.Context, stage deploy.StageRef) (all []deploy.Variable, err error) {
 	for _, k := range h.Kept[stage.String()] {
-		all = append(all, deploy.Variable{Name: k.Name, Kind: k.Kind, Value: secret.New(k.Value), Since: k.Since, By: k.By})
+		all = append(all, deploy.Variable{Name: k.Name, Kind: k.Kind, Value: secret.New(k.Value), Since: k.Since, By: k.By, Version: k.Version})
 	}
 	return all, h.note("list", stage)
 }
@@ -91,6 +96,63 @@ func (h *harbour) NewPassword(_ context.Context, stage deploy.StageRef, by deplo
 // Settle is for a stage whose secrets do not rest on the controller's machine.
 func (h *harbour) Settle(_ context.Context, stage deploy.StageRef, home deploy.Home) error {
 	return h.note("secrets of", stage, "rest in", home.Engine, home.Region, home.Account)
+}
+
+func (h *harbour) ChangeVariables(_ context.Context, stage deploy.StageRef, kind deploy.VariableKind, values []deploy.Setting, remove []string, by deploy.Person) error {
+	text := ""
+	for _, one := range values {
+		text += fmt.Sprintf(" %s=%q", one.Name, one.Value.Reveal())
+	}
+	return h.note("change", stage, kind, "by", by.Name+":"+text, "without", strings.Join(remove, " "))
+}
+
+func (h *harbour) ReadVariables(_ context.Context, stage deploy.StageRef, kind deploy.VariableKind, names []string, by deploy.Person) (all []deploy.Setting, err error) {
+	for _, k := range h.Kept[stage.String()] {
+		if k.Kind == kind && (len(names) == 0 || slices.Contains(names, k.Name)) {
+			all = append(all, deploy.Setting{Name: k.Name, Value: secret.New(k.Value)})
+		}
+	}
+	if len(all) < len(names) {
+		return nil, fmt.Errorf("%w: %s", deploy.ErrNotFound, names)
+	}
+	return all, h.note("read", stage, kind, "by", by.Name+":", strings.Join(names, " "))
+}
+
+func (h *harbour) CompareVariables(_ context.Context, stage deploy.StageRef, _ deploy.VariableKind, values []deploy.Setting) (all []deploy.VariableChange, err error) {
+	for _, s := range values {
+		change := deploy.VariableChange{Name: s.Name, Is: deploy.ChangeNew}
+		for _, k := range h.Kept[stage.String()] {
+			if k.Name == s.Name {
+				change.Is = map[bool]string{true: deploy.ChangeSame, false: deploy.ChangeChanged}[k.Value == s.Value.Reveal()]
+			}
+		}
+		all = append(all, change)
+	}
+	return all, h.note("compare", stage)
+}
+
+func (h *harbour) VariableVersions(_ context.Context, stage deploy.StageRef, name string) ([]deploy.VariableVersion, error) {
+	return []deploy.VariableVersion{{Number: 3, Since: time.Now(), By: "p-anna", Now: true}, {Number: 2, By: "p-anna"}, {Number: 1, Gone: deploy.VersionRevoked}}, h.note("versions of", name, stage)
+}
+
+func (h *harbour) RevokeVersions(_ context.Context, stage deploy.StageRef, name string, versions []int, by deploy.Person) ([]int, error) {
+	return append(versions, 1), h.note("revoke", stage, name, versions, "by", by.Name)
+}
+
+func (h *harbour) Recipients(context.Context) ([]deploy.Recipient, error) {
+	return []deploy.Recipient{{Name: "this-machine", Key: "age1own", Own: true}, {Name: "anna", Key: "age1anna"}}, h.note("recipients")
+}
+
+func (h *harbour) AddRecipient(_ context.Context, name, key string, by deploy.Person) error {
+	return h.note("add", name, key, "by", by.Name)
+}
+
+func (h *harbour) RemoveRecipient(_ context.Context, name string, by deploy.Person) error {
+	return h.note("take", name, "away by", by.Name)
+}
+
+func (h *harbour) RotateKey(_ context.Context, by deploy.Person) error {
+	return h.note("rotate key by", by.Name)
 }
 
 const hunter = "hunter2-correct-horse"
@@ -119,7 +181,7 @@ func TestPromptForSecrets(t *testing.T) {
 	if want := "set shop/dev secret by Anna: STRIPE_KEY=\"" + hunter + "\" SLACK_WEBHOOK=\"second ü secret\""; !slices.Contains(h.askedFor(), want) {
 		t.Errorf("it was asked %q", h.askedFor())
 	}
-	if raw := p.raw.String(); strings.Contains(raw, "hunter") || strings.Contains(raw, "second") || !strings.Contains(raw, "STRIPE_KEY is set (16 to 31 characters)") {
+	if raw := p.wrote(); strings.Contains(raw, "hunter") || strings.Contains(raw, "second") || !strings.Contains(raw, "STRIPE_KEY is set (16 to 31 characters)") {
 		t.Errorf("%q", raw)
 	}
 	p.leftAsFound()
@@ -159,8 +221,8 @@ func TestPromptGoesWrong(t *testing.T) {
 		if waiting, err := unix.IoctlGetInt(int(p.line.Fd()), unix.TIOCINQ); err != nil || waiting > 0 {
 			t.Errorf("%s: %d bytes wait for the shell, %v", name, waiting, err)
 		}
-		if strings.Contains(p.raw.String(), "hunter") || strings.Contains(p.raw.String(), "half") {
-			t.Errorf("%s: %q", name, p.raw.String())
+		if strings.Contains(p.wrote(), "hunter") || strings.Contains(p.wrote(), "half") {
+			t.Errorf("%s: %q", name, p.wrote())
 		}
 		if slices.ContainsFunc(h.askedFor(), func(s string) bool { return strings.HasPrefix(s, "set") }) {
 			t.Errorf("%s: it was set: %q", name, h.askedFor())
@@ -187,6 +249,68 @@ func TestPromptForEnv(t *testing.T) {
 	p.until("no value was given; nothing was set")
 	if len(h.askedFor()) > 0 {
 		t.Errorf("it was asked %q", h.askedFor())
+	}
+}
+
+// On a terminal a value is shown to who says yes, or has said so before.
+func TestGetOnATerminal(t *testing.T) {
+	kept := `{"Kept": {"shop/dev": [{"Name": "STRIPE_KEY", "Kind": "secret", "Value": "hunter2"}]}}`
+	for _, c := range []struct {
+		typed  string
+		flags  []string
+		reveal bool
+	}{{"\r", nil, false}, {"n\r", nil, false}, {"y\r", nil, true}, {"", []string{"--reveal"}, true}} {
+		h, state, _ := inHarbour(t, kept)
+		p := inTerminal(t, state, []string{"WHO=Anna"}, append([]string{"secrets", "get", "STRIPE_KEY", "--app", "shop", "--stage", "dev"}, c.flags...)...)
+		if c.typed != "" {
+			p.until("show STRIPE_KEY of shop/dev on this screen? [y/N]")
+			p.types(c.typed)
+		}
+		p.exits(0)
+		if c.reveal {
+			p.until("hunter2")
+		}
+		if shown := strings.Contains(p.wrote(), "hunter"); shown != c.reveal || slices.Contains(h.askedFor(), "read shop/dev secret by Anna: STRIPE_KEY") != c.reveal {
+			t.Errorf("%q %v: shown %v, asked %q", c.typed, c.flags, shown, h.askedFor())
+		}
+	}
+}
+
+// Bad input is told, and the person goes on with what was typed, or gives up; nothing is changed until it is good, and nothing is left.
+func TestEditAgain(t *testing.T) {
+	for _, again := range []bool{true, false} {
+		private, err := os.MkdirTemp("/dev/shm", "edit-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(private)
+		script := filepath.Join(t.TempDir(), "edit")
+		// The first time a line is wrong; the second time that line is still there, and is mended.
+		text := "if grep -q '^no name' \"$1\"; then sed -i 's/^no name.*/B=second/' \"$1\"; else echo 'no name=hunter2' >> \"$1\"; fi\n"
+		if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h, state, _ := inHarbour(t, `{"Kept": {"shop/dev": [{"Name": "A", "Kind": "secret", "Value": "first"}]}}`)
+		p := inTerminal(t, state, []string{"WHO=Anna", "EDITOR=sh " + script, "XDG_RUNTIME_DIR=" + private}, "secrets", "edit", "--app", "shop", "--stage", "dev")
+		p.until("the file:4: a name has letters")
+		p.until("edit it again? [y/N]")
+		if again {
+			p.types("y\r")
+			p.exits(0)
+			p.until("shop/dev: B is new")
+		} else {
+			p.types("n\r")
+			p.exits(2)
+		}
+		if changed := slices.Contains(h.askedFor(), `change shop/dev secret by Anna: B="second" without`); changed != again {
+			t.Errorf("again %v: %q", again, h.askedFor())
+		}
+		if left, err := os.ReadDir(private); err != nil || len(left) > 0 {
+			t.Errorf("left: %v, %v", left, err)
+		}
+		if strings.Contains(p.wrote(), "hunter") {
+			t.Errorf("%q", p.wrote())
+		}
 	}
 }
 

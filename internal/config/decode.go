@@ -28,8 +28,8 @@ func (e *entries[T]) add(name string) any {
 
 type mapping interface{ add(name string) any }
 
-// sequence is a list of words. What grow returns is filled before the next call.
-type sequence interface{ grow() scalar }
+// sequence is a list. What grow returns is filled before the next call.
+type sequence interface{ grow() any }
 
 // maxNodes bounds what aliases may unfold to.
 const maxNodes = 50_000
@@ -165,8 +165,10 @@ func (d *decoder) list(target sequence, n *yaml.Node, path []string) {
 	if n.Kind != yaml.SequenceNode {
 		hint := ""
 		if n.Kind == yaml.ScalarNode && n.Tag == "!!str" {
-			hint = "write [" + n.Value + "]"
-			target.grow().set(n) // others may speak of it
+			if word, ok := target.grow().(scalar); ok { // others may speak of it
+				hint = "write [" + n.Value + "]"
+				word.set(n)
+			}
 		}
 		d.fail(n, path, "must be a list, not "+kindOf(n), hint)
 		return

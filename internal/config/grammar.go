@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
+	"github.com/lotse-eu/lotse/internal/privacy"
 )
 
 // The types of this file are the grammar: decode.go reads them, schema.go describes them. Names of fields are in the json tags;
@@ -17,12 +18,14 @@ type document struct {
 	Services entries[service] `json:"services" jsonschema:"required,minProperties=1" jsonschema_description:"Programs and folders of files that make the app. Each has either static or command."`
 	Jobs     entries[job]     `json:"jobs" jsonschema_description:"Commands of the current release that run on a schedule."`
 	Volumes  entries[volume]  `json:"volumes" jsonschema_description:"Folders for data that outlives releases. Services and jobs say where they want them."`
-	Secrets  list             `json:"secrets" jsonschema_description:"Names of secrets that every stage must have before anything of it starts. Their values are set with lotse secrets set."`
+	Secrets  needed           `json:"secrets" jsonschema_description:"Names of secrets that every stage must have before anything of it starts. Their values are set with lotse secrets set. A mapping with name and overlap: for so long after a change, instances get the value before beside the new one, as NAME_PREVIOUS."`
 	Source   origin           `json:"source" jsonschema_description:"Where pushed commits come from. Without it: origin of the repository, or the repository itself where it has none."`
 	Database database         `json:"database" jsonschema_description:"PostgreSQL of every stage, unless the stage says otherwise."`
+	People   entries[text]    `json:"people" jsonschema_description:"What columns of the database hold of people, for masked copies: TABLE.COLUMN, or TABLE.COLUMN/KEY for a key in a column of JSON, and a kind: mail, phone, first-name, last-name, name, username, street, postcode, city, address, birthday, iban, bic, card, id, ip, mac, coordinates, url, text, token, json, drop or keep. What is not named here is found by name and content. docs/masked-copies.md has more."`
 	AWS      cloud            `json:"aws" jsonschema_description:"Where the stages with engine: aws are. Nothing of it must be said."`
 	Notify   entries[notice]  `json:"notify" jsonschema_description:"Who is told how rollouts end."`
 	Gates    gates            `json:"gates" jsonschema_description:"What a release is asked on every stage before it gets traffic. What a stage says takes the place of it, smoke and page_load each."`
+	Leaks    leaks            `json:"leaks" jsonschema_description:"Keys in commits. A commit that carries one is refused, unless it is allowed here."`
 	Stages   entries[stage]   `json:"stages" jsonschema:"required,minProperties=1" jsonschema_description:"Where the app runs, in the order of promotion: dev, staging, prod, or any names."`
 }
 
@@ -71,7 +74,11 @@ type origin struct {
 type database struct {
 	Postgres   count `json:"postgres" jsonschema:"minimum=13,maximum=99,example=15" jsonschema_description:"Major version of the PostgreSQL that Lotse runs for each stage alone. Services find it by DATABASE_URL. Not together with url."`
 	URL        text  `json:"url" jsonschema:"minLength=1,example=DATABASE_URL" jsonschema_description:"Name of the secret that holds the address of a PostgreSQL that somebody else runs. Not together with postgres."`
-	Migrations text  `json:"migrations" jsonschema:"minLength=1,example=db/migrations" jsonschema_description:"Folder with SQL files. What of them the database has not seen is run before the release starts, in the order of their names, once."`
+	Migrations text  `json:"migrations" jsonschema:"minLength=1,example=db/migrations" jsonschema_description:"Folder with SQL files. What of them the database has not seen is run before the release starts, in the order of their names, once. Not together with migrate."`
+	Migrate    text  `json:"migrate" jsonschema:"minLength=1,example=npx prisma migrate deploy" jsonschema_description:"Program that migrates by itself, run in the folder of the release before the release starts, and tried on a clone of the database before. Not together with migrations. docs/database.md has more."`
+	History    text  `json:"history" jsonschema:"minLength=1,example=public.my_migrations" jsonschema_description:"Table in which migrate notes what it has run, where it is none that Lotse knows of a tool."`
+
+	Snapshots snapshots `json:"snapshots" jsonschema_description:"Copies of the database and the volumes: daily, before a migration, and by hand. off: by hand alone. Or a mapping with at, keep, to, check and drills; docs/restore.md has more."`
 }
 
 type cloud struct {
@@ -100,7 +107,7 @@ type stage struct {
 	Redirects list           `json:"redirects" jsonschema_description:"Further addresses, sent to url with their path and query."`
 	EnvFile   text           `json:"env_file" jsonschema:"minLength=1,example=.env" jsonschema_description:"File with variables that is not in the commit, beside lotse.yaml. It is for its owner alone (chmod 600)."`
 	Env       entries[value] `json:"env" jsonschema_description:"Variables for all services and jobs of the stage that are no secret. env_file wins over them."`
-	On        push           `json:"on" jsonschema_description:"What starts a rollout by itself. At the first stage: push and the name of a branch, and after at the times of cron where it is not to be at once. At a later stage: schedule and the times at which what the stage before serves is promoted. UTC unless the times begin with CRON_TZ=Europe/Berlin."`
+	On        push           `json:"on" jsonschema_description:"What starts a rollout by itself. At the first stage: push and the name of a branch, and after at the times of cron where it is not to be at once. At a later stage: schedule and the times at which what the stage before serves is promoted. At any stage: tag and a pattern; a pushed tag that matches starts a deploy of its commit, or at a later stage the promotion of the release of its commit. UTC unless the times begin with CRON_TZ=Europe/Berlin."`
 	Access    access         `json:"access" jsonschema_description:"open: everybody may see it. private: with its password alone, and search engines are asked to stay away. Where nothing is said, prod and production are open and every other stage is private."`
 	Database  database       `json:"database" jsonschema_description:"PostgreSQL of this stage, in place of the app's."`
 	Gates     gates          `json:"gates" jsonschema_description:"What a release is asked here before it gets traffic: smoke and page_load, each in place of the app's."`
@@ -139,15 +146,20 @@ func (d *document) app() deploy.App {
 	for _, e := range d.Volumes {
 		a.Volumes = append(a.Volumes, e.name)
 	}
-	a.Secrets = d.Secrets.strings()
+	for _, e := range d.People {
+		a.People = append(a.People, deploy.PersonalColumn{Column: e.name, Kind: privacy.Kind(e.value)})
+	}
+	a.Secrets = d.Secrets.names()
 	a.Source = deploy.Source{Remote: string(d.Source.Remote), Token: string(d.Source.Token), Paths: d.Source.Paths.strings(), Ignore: d.Source.Ignore.strings()}
 	for _, e := range d.Notify {
 		a.Notify = append(a.Notify, e.value.notices(e.name)...)
 	}
 	a.Gates = d.Gates.gates()
+	a.Leaks = d.Leaks.Allow.leaks()
 	for _, e := range d.Stages {
 		s := e.value.stage(e.name, d.Database)
 		s.Gates = e.value.Gates.gates().Or(a.Gates)
+		s.Overlap = d.Secrets.overlap()
 		if s.Engine == "aws" {
 			s.AWS = d.AWS.aws()
 			s.AWS.Static = a.Static()
@@ -165,8 +177,11 @@ func (s *service) service(name string) deploy.Service {
 
 func (s *stage) stage(name string, base database) deploy.Stage {
 	db := s.Database
-	if db == (database{}) {
+	if said := db.Snapshots; db == (database{Snapshots: said}) { // of the rest it says nothing
 		db = base
+		if said != (snapshots{}) {
+			db.Snapshots = said
+		}
 	}
 	st := deploy.Stage{Private: private(name, s.Access), On: deploy.Push(s.On), Database: db.database(),
 		Name: name, Engine: string(s.Engine), URL: string(s.URL), Redirects: s.Redirects.strings(), EnvFile: clean(string(s.EnvFile)),
@@ -191,7 +206,10 @@ func private(name string, a access) bool {
 }
 
 func (d database) database() deploy.Database {
-	return deploy.Database{Postgres: int(d.Postgres), URL: string(d.URL), Migrations: clean(string(d.Migrations))}
+	if d == (database{}) {
+		return deploy.Database{}
+	}
+	return deploy.Database{Postgres: int(d.Postgres), URL: string(d.URL), Migrations: clean(string(d.Migrations)), Migrate: string(d.Migrate), History: string(d.History), Snapshots: d.Snapshots.rule()}
 }
 
 func (c *cloud) aws() deploy.AWS {

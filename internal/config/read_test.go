@@ -34,11 +34,12 @@ func TestReadTheExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	usual := deploy.Limits{Errors: 5, Requests: 50}
-	own := deploy.Database{Postgres: 15, Migrations: "db/migrations"}
+	rule := deploy.SnapshotRule{At: "03:00", Keep: deploy.Keep{Daily: 7, Weekly: 4, Monthly: 6}}
+	own := deploy.Database{Postgres: 15, Migrations: "db/migrations", Snapshots: rule}
 	stage := deploy.Stage{Engine: "local", Watch: time.Minute, Warm: 5 * time.Minute, Stable: 5 * time.Second, OldFiles: 24 * time.Hour, Database: own, Strategy: deploy.BlueGreen, Limits: usual}
 	staging, prod, show := stage, stage, stage
 	staging.Name, staging.URL, staging.Private = "staging", "https://staging.whatsgonow.localhost", true
-	staging.Database = deploy.Database{URL: "SUPABASE_URL", Migrations: "supabase/migrations"}
+	staging.Database = deploy.Database{URL: "SUPABASE_URL", Migrations: "supabase/migrations", Snapshots: rule}
 	prod.Name, prod.URL = "prod", "https://www.whatsgonow.localhost" // open, since it is called prod
 	show.Name, show.URL = "show", "https://show.whatsgonow.localhost"
 	want := deploy.App{
@@ -328,5 +329,37 @@ func TestLongLinesAreCut(t *testing.T) {
 	}
 	if !strings.Contains(err.Error(), "path: y}") {
 		t.Errorf("the place is not shown: %v", err)
+	}
+}
+
+// A secret is a name, or a mapping that says how long its values overlap, which is the same for every stage.
+func TestReadOverlap(t *testing.T) {
+	const file = `app: shop
+services: {site: {static: dist}}
+secrets: [A, {name: B, overlap: 24h}, {name: C}]
+stages: {dev: {url: "https://dev.localhost"}, prod: {url: "https://shop.localhost"}}
+`
+	app, err := config.Read("lotse.yaml", []byte(file))
+	if err != nil || strings.Join(app.Secrets, " ") != "A B C" {
+		t.Fatalf("%v, %v", app.Secrets, err)
+	}
+	for _, s := range app.Stages {
+		if diff := cmp.Diff(map[string]time.Duration{"B": 24 * time.Hour}, s.Overlap); diff != "" {
+			t.Error(s.Name, diff)
+		}
+	}
+	for change, want := range map[string]string{
+		"overlap: 24h|overlap: 1d":  "lotse.yaml:3:33: secrets[1].overlap must be a duration",
+		"overlap: 24h|overlap: 10s": "lotse.yaml:3:33: secrets[1].overlap must be between 1m and 2160h",
+		"name: B, |":                "lotse.yaml:3:14: secrets[1]",
+		"name: B|nme: B":            "secrets[1].nme is not a field that Lotse knows",
+		"{name: C}|C_PREVIOUS":      "",
+		"{name: C}|B_PREVIOUS":      "lotse.yaml:3:14: secrets[1] gets the second name B_PREVIOUS",
+	} {
+		old, now, _ := strings.Cut(change, "|")
+		_, err := config.Read("lotse.yaml", []byte(strings.Replace(file, old, now, 1)))
+		if want == "" != (err == nil) || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", change, err)
+		}
 	}
 }

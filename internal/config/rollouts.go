@@ -42,7 +42,7 @@ func (strategy) JSONSchema() *jsonschema.Schema {
 // canary is the steps of one, in their order.
 type canary []canaryStep
 
-func (c *canary) grow() scalar {
+func (c *canary) grow() any {
 	*c = append(*c, canaryStep{})
 	return &(*c)[len(*c)-1]
 }

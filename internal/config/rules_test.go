@@ -72,6 +72,8 @@ func TestStarts(t *testing.T) {
 		"push main at 0 6 * * 1-5":                     {Branch: "main", Schedule: "0 6 * * 1-5"},
 		"push release/1 at @daily":                     {Branch: "release/1", Schedule: "@daily"},
 		"push main at CRON_TZ=Europe/Berlin 0 6 * * *": {Branch: "main", Schedule: "CRON_TZ=Europe/Berlin 0 6 * * *"},
+		"tag v*":          {Tag: "v*"},
+		"tag release/*.*": {Tag: "release/*.*"},
 	} {
 		app, err := config.Read("lotse.yaml", ruled("on: "+on, "on: schedule 0 7 * * *", ""))
 		if err != nil || app.Stages[0].On != want || app.Stages[1].On != (deploy.Push{Schedule: "0 7 * * *"}) {
@@ -85,7 +87,14 @@ func TestRulesThatAreNone(t *testing.T) {
 	for _, c := range []struct{ dev, staging, prod, says string }{
 		{"on: schedule 0 6 * * *", "", "", "lotse.yaml:6:9: stages.dev.on must say at the first stage which branch is meant"},
 		{"on: push main at dawn", "", "", "lotse.yaml:6:9: stages.dev.on must be a schedule as cron has it"},
-		{"on: push main at", "", "", "lotse.yaml:6:9: stages.dev.on must be push and the name of a branch, or schedule and its times"},
+		{"on: push main at", "", "", "lotse.yaml:6:9: stages.dev.on must be push and the name of a branch, tag and a pattern of tags, or schedule and its times"},
+		{"on: tag", "", "", "lotse.yaml:6:9: stages.dev.on must be push and the name of a branch, tag and a pattern of tags, or schedule"},
+		{"on: 'tag '", "", "", "lotse.yaml:6:9: stages.dev.on must be push and the name of a branch, tag and a pattern of tags, or schedule"},
+		{"", "", "on: tag v[0-9]*", "lotse.yaml:10:9: stages.prod.on must be tag and a pattern of tags"},
+		{"", "", "on: tag v?", "lotse.yaml:10:9: stages.prod.on must be tag and a pattern of tags"},
+		{"", "", "on: tag v1 at 0 6 * * *", "lotse.yaml:10:9: stages.prod.on must be tag and a pattern of tags"},
+		{"", "", "on: tag release/**", "lotse.yaml:10:9: stages.prod.on must be tag and a pattern of tags"},
+		{"", "", "on: tag -v*", "lotse.yaml:10:9: stages.prod.on must be tag and a pattern of tags"},
 		{"", "on: schedule 0 6 31 2 *", "", "lotse.yaml:8:9: stages.staging.on never comes"},
 		{"", "on: push main at 0 6 * * *", "", "lotse.yaml:8:9: stages.staging.on must stand at the first stage alone"},
 		{"approvals: 1", "", "", "lotse.yaml:6:16: stages.dev.approvals must not stand at the first stage"},

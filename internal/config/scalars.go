@@ -48,13 +48,18 @@ func (value) JSONSchema() *jsonschema.Schema {
 	return &jsonschema.Schema{OneOf: []*jsonschema.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}}}
 }
 
-// push is what starts a rollout: "push main", "push main at 0 6 * * 1-5", "schedule 0 6 * * 1-5".
+// push is what starts a rollout: "push main", "push main at 0 6 * * 1-5", "tag v*", "schedule 0 6 * * 1-5".
 type push deploy.Push
 
 func (p *push) set(n *yaml.Node) (expected, hint string) {
-	const wants, example = "push and the name of a branch, or schedule and its times", "for example push main, push main at 0 6 * * 1-5, or at a later stage schedule 0 6 * * 1-5"
+	const wants = "push and the name of a branch, tag and a pattern of tags, or schedule and its times"
+	const example = "for example push main, push main at 0 6 * * 1-5, tag v*, or at a later stage schedule 0 6 * * 1-5"
 	if times, is := strings.CutPrefix(n.Value, "schedule "); is && n.Tag == "!!str" {
 		p.Schedule = times
+		return "", ""
+	}
+	if pattern, is := strings.CutPrefix(n.Value, "tag "); is && n.Tag == "!!str" && pattern != "" {
+		p.Tag = pattern
 		return "", ""
 	}
 	rest, is := strings.CutPrefix(n.Value, "push ")
@@ -70,7 +75,7 @@ const branchPattern = `^[^\s~^:?*\[\\-][^\s~^:?*\[\\]*$`
 
 // JSONSchema says how a push is written.
 func (push) JSONSchema() *jsonschema.Schema {
-	return &jsonschema.Schema{Type: "string", Pattern: `^(push \S+( at \S.*)?|schedule \S.*)$`, Examples: []any{"push main", "push main at 0 6 * * 1-5"}}
+	return &jsonschema.Schema{Type: "string", Pattern: `^(push \S+( at \S.*)?|tag \S+|schedule \S.*)$`, Examples: []any{"push main", "push main at 0 6 * * 1-5", "tag v*"}}
 }
 
 // access is open or private, or nothing.
@@ -183,7 +188,7 @@ func (size) JSONSchema() *jsonschema.Schema {
 // list is a list of texts.
 type list []text
 
-func (l *list) grow() scalar {
+func (l *list) grow() any {
 	*l = append(*l, "")
 	return &(*l)[len(*l)-1]
 }

@@ -112,15 +112,15 @@ func TestSchemaDescribesEveryField(t *testing.T) {
 	want := strings.Fields(`app pipeline pipeline.*.run pipeline.*.in pipeline.*.reads pipeline.*.makes pipeline.*.needs pipeline.*.public pipeline.*.timeout
 		services services.*.static services.*.fallback services.*.immutable services.*.command services.*.path services.*.health services.*.instances
 		services.*.memory services.*.cpus services.*.volumes services.*.start services.*.drain services.*.files
-		jobs jobs.*.command jobs.*.schedule jobs.*.timeout jobs.*.volumes volumes secrets source source.remote source.token source.paths source.ignore
+		jobs jobs.*.command jobs.*.schedule jobs.*.timeout jobs.*.volumes volumes secrets people source source.remote source.token source.paths source.ignore
 		aws aws.region aws.account aws.zone aws.balancer aws.instance aws.database aws.repository aws.budget aws.outside_eu
-		database database.postgres database.url database.migrations notify notify.*.slack notify.*.discord notify.*.webhook notify.*.on notify.*.stages
-		gates gates.smoke gates.smoke.*.get gates.smoke.*.status gates.smoke.*.contains gates.smoke.*.run gates.smoke.*.timeout gates.page_load
+		database database.postgres database.url database.migrations database.migrate database.history database.snapshots notify notify.*.slack notify.*.discord notify.*.webhook notify.*.on notify.*.stages
+		leaks leaks.allow gates gates.smoke gates.smoke.*.get gates.smoke.*.status gates.smoke.*.contains gates.smoke.*.run gates.smoke.*.timeout gates.page_load
 		stages.*.gates stages.*.gates.smoke stages.*.gates.smoke.*.get stages.*.gates.smoke.*.status stages.*.gates.smoke.*.contains
 		stages.*.gates.smoke.*.run stages.*.gates.smoke.*.timeout stages.*.gates.page_load
 		stages.*.approvals stages.*.sign_off stages.*.freeze stages.*.hotfix stages.*.closed
 		stages.*.strategy stages.*.canary stages.*.limits stages.*.limits.errors stages.*.limits.p95 stages.*.limits.requests
-		stages.*.on stages.*.access stages.*.database stages.*.database.postgres stages.*.database.url stages.*.database.migrations
+		stages.*.on stages.*.access stages.*.database stages.*.database.postgres stages.*.database.url stages.*.database.migrations stages.*.database.migrate stages.*.database.history stages.*.database.snapshots
 		stages stages.*.engine stages.*.url stages.*.redirects stages.*.env_file stages.*.env stages.*.watch stages.*.warm stages.*.stable stages.*.drain stages.*.old_files`)
 	slices.Sort(want)
 	slices.Sort(fields)

@@ -17,8 +17,10 @@ type App struct {
 	Secrets  []string // names of settings that every stage must have before anything starts
 	Source   Source
 	Notify   []Notice
-	Gates    Gates   // what every stage asks that says nothing itself
-	Stages   []Stage // in the order of promotion
+	Gates    Gates // what every stage asks that says nothing itself
+	Leaks    []AllowedLeak
+	Stages   []Stage          // in the order of promotion
+	People   []PersonalColumn // what columns of the databases of all stages hold, in the order of the file
 }
 
 // Source is where pushed commits come from, for stages that a push starts.
@@ -95,16 +97,17 @@ type Stage struct {
 	Redirects []string // further addresses (https://host) that are sent to URL with their path and query
 	EnvFile   string   // a .env file beside lotse.yaml that is not in the commit; empty: none
 	Env       map[string]string
-	Private   bool          // who wants to see it needs its password, and search engines are asked to stay away
-	On        Push          // what starts a deploy by itself; the zero value: nothing
-	Database  Database      // the zero value: none that Lotse knows of
-	Gates     Gates         // what a release is asked there, with what the app says where the stage says nothing
-	AWS       AWS           // of a stage with the engine aws; else the zero value
-	Watch     time.Duration // how long a shifted release is watched before it settles, default 60 s
-	Warm      time.Duration // how long the release before stays up after that, default 5 min
-	Stable    time.Duration // how long health must hold before the shift, default 5 s
-	Drain     time.Duration // overrides Service.Drain where set
-	OldFiles  time.Duration // how long the immutable files of a release stay after its end, for tabs that are open, default 24 h
+	Overlap   map[string]time.Duration // secrets whose value before is given beside the new one, as NAME_PREVIOUS, for so long after a change
+	Private   bool                     // who wants to see it needs its password, and search engines are asked to stay away
+	On        Push                     // what starts a deploy by itself; the zero value: nothing
+	Database  Database                 // the zero value: none that Lotse knows of
+	Gates     Gates                    // what a release is asked there, with what the app says where the stage says nothing
+	AWS       AWS                      // of a stage with the engine aws; else the zero value
+	Watch     time.Duration            // how long a shifted release is watched before it settles, default 60 s
+	Warm      time.Duration            // how long the release before stays up after that, default 5 min
+	Stable    time.Duration            // how long health must hold before the shift, default 5 s
+	Drain     time.Duration            // overrides Service.Drain where set
+	OldFiles  time.Duration            // how long the immutable files of a release stay after its end, for tabs that are open, default 24 h
 
 	Approvals Consent  // whose yes a release needs to come here; not at the first stage
 	SignOff   Consent  // whose yes it needs to leave for the next stage; not at the last
@@ -157,6 +160,7 @@ func (g Gates) Or(other Gates) Gates {
 // Push says what starts a rollout of a stage by itself.
 type Push struct {
 	Branch   string // first stage: pushes to it start a deploy
+	Tag      string // a pattern; a pushed tag that matches starts a deploy of its commit at the first stage, at later stages the promotion of the release of its commit
 	Schedule string // as ParseSchedule reads it. First stage: what was pushed goes at these times alone; later stages: what the stage before serves is promoted then
 }
 
@@ -164,7 +168,37 @@ type Push struct {
 type Database struct {
 	Postgres   int    // major version of the one that the engine runs for this stage alone
 	URL        string // name of the secret that holds the address of one that somebody else runs
-	Migrations string // folder of the commit with SQL files; empty: Lotse migrates nothing
+	Migrations string // folder of the commit with SQL files; empty: none
+	Migrate    string // command of the release that migrates by itself, as a Job's; empty: none. Not together with Migrations
+	History    string // table in which Migrate notes what it has run, where Lotse does not know it by itself
+	Snapshots  SnapshotRule
+}
+
+// SnapshotRule says when copies of a stage's data are made by themselves, and what becomes of them.
+type SnapshotRule struct {
+	At     string // time of the day, as ParseDaily reads it; empty: none is made by itself, neither daily nor before a migration
+	Keep   Keep
+	To     string // an absolute folder, or s3://BUCKET/PREFIX; empty: below the state folder
+	Check  string // command of the release, as a Job's, that is run on what a drill or a restore has brought back; empty: none
+	Drills string // one of DrillsEach, DrillsWeekly and DrillsMonthly; empty: each, and weekly where the platform takes snapshots itself
+}
+
+// How often a drill is held.
+const (
+	DrillsEach    = "every" // snapshot
+	DrillsWeekly  = "weekly"
+	DrillsMonthly = "monthly"
+)
+
+// Migrates reports whether a release migrates the database before it starts.
+func (d Database) Migrates() bool { return d.Migrations != "" || d.Migrate != "" }
+
+// Variable is the name of the setting with the database's address.
+func (d Database) Variable() string {
+	if d.Own() {
+		return DatabaseURL
+	}
+	return d.URL
 }
 
 // Own reports whether the engine runs the database.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // KindBad is the event of a release that did worse than the one before: nothing takes it to a stage by mistake any more.
@@ -45,6 +46,21 @@ func (w *walk) refuseBad(ctx context.Context) error {
 	if !bad {
 		return nil
 	}
-	return Hint(fmt.Errorf("%w: release %s is marked as bad: %s", ErrRefused, w.Release.Short(), why),
-		"deploy a commit that puts it right; --again takes this one all the same")
+	hint := "deploy a commit that puts it right; --again takes this one all the same"
+	if good := lastGood(rollouts, w.Stage); w.Verb == RolledBack && good != "" {
+		hint = fmt.Sprintf("`lotse rollback %s --to %s` goes back to the last one that is not; --again takes this one all the same", w.Stage.Stage, good.Short())
+	}
+	return Hint(fmt.Errorf("%w: release %s is marked as bad: %s", ErrRefused, w.Release.Short(), why), hint)
+}
+
+// lastGood is the last release before the one of now that settled on a stage and was not marked as bad; empty where there is none.
+func lastGood(rollouts []Rollout, stage StageRef) Digest {
+	bad := badReleases(rollouts)
+	now, _ := lastSettled(rollouts, stage.Stage)
+	for _, r := range slices.Backward(rollouts) {
+		if r.Stage == stage && r.Outcome == Settled && r.Release != now.Release && bad[r.Release] == "" {
+			return r.Release
+		}
+	}
+	return ""
 }

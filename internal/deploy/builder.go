@@ -15,6 +15,10 @@ type Builder interface {
 	// File reads one file of the commit, beside lotse.yaml. ErrNotFound when the commit does not have it.
 	File(ctx context.Context, c Commit, name string) ([]byte, error)
 
+	// Leaks looks for keys in the files of the commit, and for values that are known to be secret; where before is the id of a commit, also in
+	// what came and went between the two. It returns them in the order of their files. What does not change is not read again.
+	Leaks(ctx context.Context, c Commit, before string, known []Setting) (Leaks, error)
+
 	// Build runs the pipeline of app on the commit and returns the release, which is then in the depot, whole and verified.
 	// report hears every change of every step, one call at a time; lines of live output go to output. id names the run
 	// and its folder of logs; running again under the same id is fine. A failed step is ErrBuild; nothing is released then.

@@ -35,6 +35,11 @@ type Controller struct {
 
 	retiring map[StageRef]*retirement
 	pushes   *pushes
+
+	dataChanged chan struct{}       // a snapshot was taken, a stage serves something else: look at snapshots and drills again
+	unsafe      map[StageRef]string // why the data of a stage is not safe, as tendData saw it last
+	drilling    map[StageRef]*drilling
+	shutFor     map[StageRef]bool // stages whose data is being replaced; no rollout begins there
 }
 
 // Config is what a controller needs from its neighbours.
@@ -48,8 +53,16 @@ type Config struct {
 	Read func(name string, file []byte) (App, error)
 	// Settings reads what a stage's instances are given. dir is where lotse.yaml lies in the work tree.
 	Settings func(ctx context.Context, dir string, app string, stage Stage) (Settings, error)
+	// Earlier is Settings with variables in the versions that something had, and without those that it had not: what lotse.yaml and an
+	// env_file say is as at Settings, and so is the password. A *VersionsError names what can be had no more. nil: nothing goes back.
+	Earlier func(ctx context.Context, dir string, app string, stage Stage, had ValueVersions) (Settings, error)
 	// Engine opens the engine of a stage.
 	Engine func(app string, stage Stage) (Engine, error)
+	// Snapshots opens what keeps snapshots of a stage whose engine takes none itself. ErrUnsupported where nothing can. nil: nothing does.
+	Snapshots func(app string, stage Stage) (Snapshots, error)
+
+	// Masks copies databases without the people in them. nil: nothing does.
+	Masks Masks
 	// Whereabouts finds out where services of others stand that the settings of a stage point to, and returns what it found. ErrRefused
 	// for one that is outside the EU. nil: nothing is asked.
 	Whereabouts func(ctx context.Context, stage Stage, settings []Setting) ([]Evidence, error)
@@ -57,15 +70,24 @@ type Config struct {
 	Browser Browser
 	// Space is what is free on the disk of the state folder, and how much that has, in bytes. nil: nobody asks.
 	Space func() (free, total int64, err error)
-	// Judge makes the judge of one of so many spans in which a rollout is watched. nil: health alone is asked.
-	Judge func(limits Limits, spans int) Judge
+	// Judge makes the judge of one of so many spans in which a rollout is watched, beside the release before in the same minutes or after it.
+	// nil: health alone is asked.
+	Judge func(limits Limits, spans int, beside bool) Judge
 	// Address is where a stage's URL is reached on this machine, with the port.
 	Address func(Stage) string
 	// Now is the wall clock by which freezes, windows and approvals count. nil: time.Now.
 	Now func() time.Time
 	// Owner tells this controller from any other, also from the one before it on this machine.
 	Owner string
+	// Hider hides values, from when it was given them, in what the controller writes down and says. nil: nothing is hidden.
+	Hider Hider
 	Log   *slog.Logger
+}
+
+// Hider hides secret values in text. It is safe for concurrent use.
+type Hider interface {
+	Know(values []secret.Text)
+	String(text string) string
 }
 
 // Settings are the variables of a stage, and a name for their version that says nothing of the values.
@@ -75,6 +97,7 @@ type Settings struct {
 	Password secret.Text // of a private stage; it is no variable, and a new one is no new version
 	Secrets  []string    // names among Values that were set as secrets: nothing may bake them in
 	Digests  ValueNames  // of each of Values
+	Versions ValueVersions
 }
 
 // Places keeps paths of work trees beside the ledger under opaque ids, since a path may hold somebody's name.
@@ -86,7 +109,8 @@ type Places interface {
 // New makes a controller. Run must be called before anything else.
 func New(c Config) *Controller {
 	return &Controller{Config: c, begun: make(chan struct{}), active: map[StageRef]*walk{}, byID: map[string]*walk{},
-		engines: map[StageRef]Engine{}, changed: make(chan struct{}, 1), freed: map[StageRef]bool{}, retiring: map[StageRef]*retirement{}, pushes: newPushes()}
+		engines: map[StageRef]Engine{}, changed: make(chan struct{}, 1), freed: map[StageRef]bool{}, retiring: map[StageRef]*retirement{}, pushes: newPushes(),
+		dataChanged: make(chan struct{}, 1), shutFor: map[StageRef]bool{}, unsafe: map[StageRef]string{}, drilling: map[StageRef]*drilling{}}
 }
 
 // Run takes up what an earlier controller left unfinished, then ends warm releases in time and runs jobs, until ctx ends.
@@ -99,7 +123,11 @@ func (c *Controller) Run(ctx context.Context) error {
 	if err := c.takeUp(ctx); err != nil {
 		return err
 	}
+	if err := c.takeUpData(ctx); err != nil {
+		return err
+	}
 	close(c.begun)
+	c.crew.Go(func() { c.tendData(base) })
 	defer c.watchPushes(ctx)()
 	c.tend(ctx)
 	return nil
@@ -117,7 +145,7 @@ func (c *Controller) equip(ctx context.Context, w *walk, file []byte, stage stri
 		return err
 	}
 	w.Stage = StageRef{w.app.Name, w.stage.Name}
-	if w.settings, err = c.Settings(ctx, w.commit.Tree, w.app.Name, w.stage); err != nil {
+	if w.settings, err = c.settingsOf(ctx, w); err != nil {
 		return err
 	}
 	engine, err := c.engine(w.app.Name, w.stage)
@@ -128,7 +156,11 @@ func (c *Controller) equip(ctx context.Context, w *walk, file []byte, stage stri
 		return err
 	}
 	w.engine = &bounded{Engine: engine, start: w.app.longestStart()}
-	return w.addDatabase(ctx, engine)
+	if err := w.addDatabase(ctx, engine); err != nil {
+		return err
+	}
+	c.know(w.app.hidden(w.stage, w.settings))
+	return nil
 }
 
 // file is lotse.yaml of a rollout: in its release, or in the commit where there is no release yet.
@@ -205,6 +237,9 @@ func (c *Controller) newWalk(id string) *walk {
 func (c *Controller) enter(w *walk, takenUp bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.shutFor[w.Stage] {
+		return Hint(fmt.Errorf("%w: the data of %s is being restored", ErrBusy, w.Stage), "`lotse db status` shows it; wait for its end")
+	}
 	if before := c.active[w.Stage]; before != nil {
 		if err := before.blocks(); err != nil && !takenUp {
 			return err
@@ -391,7 +426,7 @@ func (c *Controller) adopt(ctx context.Context, r Rollout) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := adopter.Adopt(ctx, r.ID, order); !errors.Is(err, ErrUnknown) {
+	if err := adopter.Adopt(ctx, r.instances(), order); !errors.Is(err, ErrUnknown) {
 		return err
 	}
 	return nil // it is stopped: nothing to adopt

@@ -1,6 +1,7 @@
 package deploy_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ type passage struct {
 	end    deploy.Outcome
 	by     deploy.Strategy
 	gates  deploy.Gates
+	back   bool // from the commit to the one before it, which is warm
 }
 
 // How the second deploy would go if nobody died.
@@ -36,6 +38,8 @@ var voyages = map[string]passage{
 	"a canary that is worse":         {commit: "worse", end: deploy.Reverted, by: deploy.Canary},
 	"one that cannot run twice":      {commit: "two", end: deploy.Settled, by: deploy.Recreate},
 	"one instead of which nothing":   {commit: "cannot", end: deploy.Reverted, by: deploy.Recreate},
+	"back to a warm release":         {commit: "two", end: deploy.Settled, back: true},
+	"back to one that falls ill":     {commit: "two", end: deploy.Reverted, back: true, ill: true},
 }
 
 // manyGates has one of every kind.
@@ -46,13 +50,13 @@ var manyGates = deploy.Gates{PageLoad: deploy.PageLoad{Limit: 2 * time.Second},
 // exactly one release serves, every rollout has ended, the ledger verifies, and neither a lease, nor an orphan, nor a second
 // copy is left. Meanwhile somebody asks the stage all the time and always gets an answer.
 //
-// `make prove` (LOTSE_PROVE=1) dies at every moment; otherwise at every fortieth, beginning anywhere.
+// `make prove` (LOTSE_PROVE=1) dies at every moment; otherwise at every 160th, beginning anywhere.
 func TestKilledAnywhere(t *testing.T) {
 	for name, v := range voyages {
 		t.Run(name, func(t *testing.T) {
 			undisturbed := voyage(t, v, newPoints(0, false))
 			t.Logf("%d moments: %v", undisturbed.passed, undisturbed.names)
-			for _, at := range everyNthOf(t, undisturbed.passed, 40) {
+			for _, at := range everyNthOf(t, undisturbed.passed, 160) {
 				for _, after := range []bool{false, true} {
 					when := map[bool]string{false: "before", true: "after"}[after]
 					t.Run(fmt.Sprintf("%s %d %s", when, at, undisturbed.names[at-1]), func(t *testing.T) {
@@ -94,7 +98,10 @@ func voyage(t *testing.T, v passage, p *points) *points {
 		if v.by != deploy.Recreate { // there, nobody is answered for a while
 			stopAsking = s.askAllTheTime()
 		}
-		id, err := s.begin(v.commit, p)
+		id, err := s.begin(v, p)
+		if v.back {
+			id = one.Before
+		}
 		if err == nil {
 			s.sickens(v, id)
 		}
@@ -132,6 +139,9 @@ func (s *site) sails(v passage) deploy.Rollout {
 	}
 	s.behaving(map[string]http.HandlerFunc{"worse": everyNth(2, "/api"), "wrong": everyNth(1, "/api")})
 	one := s.deploy("one")
+	if v.back {
+		one = s.deploy(v.commit)
+	}
 	s.end()
 	synctest.Wait()
 	s.builder.app.Stages[0].Gates, s.browser = v.gates, &visitor{}
@@ -150,15 +160,21 @@ func (s *site) sickens(v passage, id string) {
 	}()
 }
 
-// begin asks for the second deploy. A controller that died over it has no answer.
-func (s *site) begin(commit string, p *points) (string, error) {
+// begin asks for the second deploy, or for the way back. A controller that died over it has no answer.
+func (s *site) begin(v passage, p *points) (string, error) {
 	select {
 	case <-s.Ready():
 	case <-p.died:
 		return "", errDead
 	}
-	return s.Deploy(s.t.Context(), deploy.Request{Dir: "/app", Rev: commit})
+	if v.back {
+		return s.Rollback(s.t.Context(), deploy.Move{Stage: "dev"})
+	}
+	return s.Deploy(s.t.Context(), deploy.Request{Dir: "/app", Rev: v.commit})
 }
+
+// instancesOf is the id by which engines know what a rollout runs.
+func instancesOf(r deploy.Rollout) string { return cmp.Or(r.Runs, r.ID) }
 
 // awaitEndOrDeath returns when the controller is dead, or has nothing more to do.
 func (s *site) awaitEndOrDeath(p *points) {
@@ -195,9 +211,10 @@ func (s *site) lastRollout() deploy.Rollout {
 // inOrder looks at everything that must be true when nothing goes on.
 func (s *site) inOrder(one, last deploy.Rollout) {
 	s.t.Helper()
-	serving := one.ID
+	serving := instancesOf(one)
+	warm := one.Before
 	if last.Outcome == deploy.Settled {
-		serving = last.ID
+		serving, warm = instancesOf(last), last.Before
 	}
 	for id, share := range s.running() {
 		switch {
@@ -205,7 +222,7 @@ func (s *site) inOrder(one, last deploy.Rollout) {
 			s.t.Errorf("%s has %d %% of the traffic, want all", id, share)
 		case id != serving && share != 0:
 			s.t.Errorf("%s has %d %% of the traffic beside %s", id, share, serving)
-		case id != serving && id != last.Before:
+		case id != serving && id != warm:
 			s.t.Errorf("%s was left behind", id)
 		}
 	}
@@ -265,7 +282,7 @@ func TestKilledTwice(t *testing.T) {
 						p.board(s)
 						s.boot()
 						if life == 0 {
-							if _, err := s.begin("two", p); err != nil && !errors.Is(err, errDead) {
+							if _, err := s.begin(passage{commit: "two"}, p); err != nil && !errors.Is(err, errDead) {
 								t.Fatal(err)
 							}
 						}

@@ -15,16 +15,20 @@
 //	          its public values baked in
 //	lease     take the stage's lease; its fence goes into     -                             give it back
 //	          every changing verb; renew it
-//	entry     ask the gates of entry                          -                             -
+//	entry     ask the gates of entry; judge the migrations    -                             -
 //	database  see that the stage's own PostgreSQL runs        it has none of its own        -
-//	migrate   run what the schema has not seen, while the     there are no migrations       -
-//	          old release goes on
+//	snapshot  copy its data, encrypted, for a way back        nothing would be migrated     -
+//	migrate   run what the schema has not seen and the old    there are no migrations       -
+//	          release can stand; the rest waits for its end
 //	clear     stop the old release                            old and new may run at once   start it again
-//	start     start the release beside the old, no traffic    -                             stop it
+//	start     start the release beside the old, no traffic;   -                             stop it, unless it was
+//	          who goes back takes over what is warm                                         warm
 //	health    3 answers in a row, then all through the        it has the traffic            -
-//	          stable window; ask the gates of health
+//	          stable window; ask the gates of health; of what
+//	          was warm, 1 answer
 //	shift     give it the traffic, verify what is served;     it has the traffic            give it back to the old
-//	          in a canary by shares, each one watched
+//	          in a canary by shares, each one watched, unless
+//	          it goes back
 //	watch     ask on until the watch is over; judge it        -                             -
 //	          beside the old release
 //	settle    write that it is good; the one before stays     -                             -

@@ -58,6 +58,14 @@ type Tasks interface {
 	Task(ctx context.Context, rollout, name, command string, mounts []VolumeMount) error
 }
 
+// TasksAhead is what an engine has that can run a command of a release that it has not started.
+type TasksAhead interface {
+	// TaskAhead runs command in the folder of the order's release and with its settings, but for those in instead, which are masked as
+	// all are. It returns when the command and all that it has started have ended. Lines of its output go to yield, masked, and to a log
+	// that Logs gives under name. A non-zero exit is an *ExitError with the tail of the output. Nothing else is left of it.
+	TaskAhead(ctx context.Context, order Order, name, command string, instead []Setting, yield func(line string)) error
+}
+
 // Databases is what an engine has that runs a PostgreSQL for a stage alone. Its data outlives every release, and the engine never
 // removes it.
 type Databases interface {
@@ -126,7 +134,9 @@ type Order struct {
 	Release  Release
 	Stage    Stage
 	Settings []Setting
-	Password secret.Text // of a private stage
+	Password secret.Text   // of a private stage
+	Kept     []secret.Text // what Lotse keeps of the stage for itself: no instance gets it, and none may print it
+	Wait     []string      // names of migrations that do not run in Start, where the engine runs them (Migrates)
 }
 
 // Running is one rollout that is on a stage.

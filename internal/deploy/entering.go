@@ -121,7 +121,7 @@ func openDatabase(ctx context.Context, w *walk) error {
 
 // noMigrations is also true where the engine runs them in Start.
 func noMigrations(_ context.Context, w *walk) (bool, error) {
-	return w.stage.Database.Migrations == "" || w.migratesInStart(), nil
+	return !w.stage.Database.Migrates() || w.migratesInStart(), nil
 }
 
 func (w *walk) migratesInStart() bool {
@@ -132,17 +132,13 @@ func (w *walk) migratesInStart() bool {
 // migrate brings the schema to where the release wants it. The old release goes on meanwhile, so a migration must leave it what it uses.
 func migrate(ctx context.Context, w *walk) error {
 	begun := time.Now()
-	address, err := w.databaseURL()
+	done, err := w.runMigrations(ctx, w.Waiting...)
 	if err != nil {
 		return err
 	}
-	files, err := w.c.Builder.Files(ctx, w.release)
-	if err != nil {
-		return err
-	}
-	done, err := w.c.Migrate.Migrate(ctx, address, files, w.stage.Database.Migrations)
-	if err != nil {
-		return err
+	if command := w.stage.Database.Migrate; command != "" {
+		w.prove(Evidence{Probe: "migrations", Figure: done.byCommand(command, since(begun))})
+		return nil
 	}
 	figure := fmt.Sprintf("%d new, %d before, in %s", len(done.Applied), done.Before, since(begun))
 	if len(done.Applied) > 0 {
@@ -151,18 +147,30 @@ func migrate(ctx context.Context, w *walk) error {
 	if len(done.Late) > 0 {
 		figure += "; older than others that were there: " + strings.Join(done.Late, ", ")
 	}
+	if len(done.Waiting) > 0 {
+		figure += "; waiting: " + strings.Join(done.Waiting, ", ")
+	}
 	if done.TakenOver != "" {
 		figure += "; the history of " + done.TakenOver + " was taken over"
 	}
 	w.prove(Evidence{Probe: "migrations", Figure: figure})
-	return nil
+	return w.contracted(ctx)
+}
+
+// byCommand is what a command did.
+func (m Migrated) byCommand(command string, took time.Duration) string {
+	figure := fmt.Sprintf("`%s` ran in %s", command, took)
+	if m.Resumed {
+		figure += "; a run before it had not come to its end"
+	}
+	if len(m.Changed) == 0 {
+		return figure + "; nothing of the schema is different"
+	}
+	return figure + "; " + strings.Join(m.Changed, ", ")
 }
 
 func (w *walk) databaseURL() (secret.Text, error) {
-	name := w.stage.Database.URL
-	if w.stage.Database.Own() {
-		name = DatabaseURL
-	}
+	name := w.stage.Database.Variable()
 	for _, s := range w.settings.Values {
 		if s.Name == name {
 			return s.Value, nil

@@ -35,6 +35,9 @@ func TestFreeze(t *testing.T) {
 		if err := s.freeze("staging", "release 1.2", time.Time{}); err != nil {
 			t.Fatal(err)
 		}
+		if all, err := s.Status(t.Context()); err != nil || all[0].Frozen != nil || all[1].Frozen == nil || all[1].Frozen.Reason != "release 1.2" {
+			t.Errorf("the status is %+v, %v", all, err)
+		}
 		r, err := s.tryPromote("staging", deploy.Override{})
 		if err != nil || ruling(r, "freeze") != "the stage is frozen and serves nothing yet: the first release is let in" {
 			t.Fatalf("the first release: %v, %+v", err, r.Rules)

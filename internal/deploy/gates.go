@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
 // The gates of entry are asked before anything of the stage is touched, those of health when the release is up and nobody is sent to
@@ -141,7 +143,7 @@ const (
 
 func (w *walk) visit(ctx context.Context) (Visit, error) {
 	asked := w.stage.Gates.PageLoad
-	to, err := w.engine.Reach(ctx, w.ID)
+	to, err := w.engine.Reach(ctx, w.instances())
 	if err != nil {
 		return Visit{}, err
 	}
@@ -292,18 +294,10 @@ func (c *Controller) pruneVisits(rollouts []Rollout) {
 	}
 }
 
+// inBytes is about how much.
+func inBytes(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
+
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(text, "\n")
 	return line
-}
-
-// inBytes is about how much.
-func inBytes(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
 }

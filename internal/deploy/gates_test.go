@@ -300,7 +300,7 @@ func TestGatesOfEntry(t *testing.T) {
 		s.boot()
 		one := s.deploy("one")
 		for probe, want := range map[string]string{
-			"release": "0 files verified", "region": "somewhere", "disk": "3.0 GiB of 1024.0 GiB free, the release has 0.0 KiB",
+			"release": "0 files verified", "region": "somewhere", "disk": "3.0 GiB of 1.0 TiB free, the release has 0 B",
 			"variables": "3 set, 0 of them secrets; all 1 that the stage needs are among them",
 		} {
 			if got := provenBy(one, "entry", probe); !strings.Contains(got, want) {
@@ -314,10 +314,10 @@ func TestGatesOfEntry(t *testing.T) {
 		s.free = 200 << 20
 		s.boot()
 		two := s.deploy("two")
-		if two.Outcome != deploy.Reverted || two.Turned.Code != "no-space" || two.Turned.Step != "entry" || !strings.Contains(two.Turned.Why, "200.0 MiB of 1024.0 GiB free") {
+		if two.Outcome != deploy.Reverted || two.Turned.Code != "no-space" || two.Turned.Step != "entry" || !strings.Contains(two.Turned.Why, "200 MiB of 1.0 TiB free") {
 			t.Errorf("with a full disk: %s %+v", two.Outcome, two.Turned)
 		}
-		if got := provenBy(two, "entry", "disk"); !strings.Contains(got, "200.0 MiB") {
+		if got := provenBy(two, "entry", "disk"); !strings.Contains(got, "200 MiB") {
 			t.Errorf("what refused left as evidence %q", got)
 		}
 	})

@@ -8,8 +8,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +25,7 @@ import (
 	"github.com/lotse-eu/lotse/internal/engine/memory"
 	"github.com/lotse-eu/lotse/internal/ledger"
 	"github.com/lotse-eu/lotse/internal/secret"
+	"github.com/lotse-eu/lotse/internal/vault"
 	"github.com/lotse-eu/lotse/internal/watch"
 )
 
@@ -31,8 +36,14 @@ type site struct {
 	ledger  *ledger.Ledger
 	builder *builder
 	secrets map[string]string
-	keys    sync.Mutex // of secrets, where somebody changes them while a controller looks
+	vault   vaulted
+	real    *vault.Vault // nil: secrets are what is set
+	given   sync.Map     // []deploy.Setting that a rollout was started with, by its id
+	keys    sync.Mutex   // of secrets, where somebody changes them while a controller looks
 	data    databases
+	snaps   *snaps         // nil: nobody keeps snapshots
+	theirs  bool           // the platform takes them, and the controller has nothing of its own
+	masks   *masks         // nil: nobody copies databases
 	abroad  error          // what is said of where Supabase stands
 	sources deploy.Sources // nil: no push starts anything
 	browser deploy.Browser // nil: there is none
@@ -70,7 +81,7 @@ func inSite(t *testing.T, f func(t *testing.T, s *site)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &site{t: t, world: memory.NewWorld(), builder: &builder{app: app}, secrets: map[string]string{"KEY": "first-value"}}
-		book, err := ledger.Open(t.Context(), filepath.Join(t.TempDir(), "ledger.db"), ledger.Config{Now: s.wallClock})
+		book, err := ledger.Open(t.Context(), filepath.Join(inMemory(t), "ledger.db"), ledger.Config{Now: s.wallClock})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -94,12 +105,15 @@ func (s *site) wallClock() time.Time { return time.Now().Add(time.Duration(s.jum
 func (s *site) boot() {
 	s.life++
 	ctx, cancel := context.WithCancel(context.Background())
-	c := deploy.Config{Ledger: s.ledger, Places: s.ledger, Builder: s.builder, Migrate: &s.data, Sources: s.sources, Browser: s.browser, Read: s.builder.read, Settings: s.settings,
+	c := deploy.Config{Ledger: s.ledger, Places: s.ledger, Builder: s.builder, Migrate: &s.data, Sources: s.sources, Browser: s.browser, Read: s.builder.read, Settings: s.settings, Earlier: s.earlier,
 		Whereabouts: func(context.Context, deploy.Stage, []deploy.Setting) ([]deploy.Evidence, error) {
 			return []deploy.Evidence{{Probe: "region", Figure: "somewhere"}}, s.abroad
 		},
 		Engine: func(app string, stage deploy.Stage) (deploy.Engine, error) {
 			e := restarting{memory.Open(s.world, app, stage.Name), s, stage.Name}
+			if s.theirs {
+				return platformed{e}, nil
+			}
 			if s.certificate != nil {
 				return certified{e}, nil
 			}
@@ -110,6 +124,12 @@ func (s *site) boot() {
 		Address: func(s deploy.Stage) string { return s.URL }, Owner: fmt.Sprint("controller-", s.life), Log: slog.New(slog.DiscardHandler)}
 	if s.free > 0 {
 		c.Space = func() (free, total int64, err error) { return s.free, 1 << 40, nil }
+	}
+	if s.snaps != nil && !s.theirs {
+		c.Snapshots = func(string, deploy.Stage) (deploy.Snapshots, error) { return s.snaps, nil }
+	}
+	if s.masks != nil {
+		c.Masks = s.masks
 	}
 	if s.points != nil {
 		s.points.wrap(&c)
@@ -130,19 +150,83 @@ func (s *site) boot() {
 	}
 }
 
-func (s *site) settings(_ context.Context, _, _ string, stage deploy.Stage) (deploy.Settings, error) {
-	of := deploy.Settings{Values: []deploy.Setting{{Name: "TOKEN", Value: secret.New(stage.Name)}}}
-	sum := sha256.New()
+func (s *site) settings(ctx context.Context, dir, app string, stage deploy.Stage) (deploy.Settings, error) {
+	if s.real != nil {
+		return s.real.Of(ctx, dir, app, stage)
+	}
 	s.keys.Lock()
 	defer s.keys.Unlock()
-	for name, value := range s.secrets {
-		of.Values = append(of.Values, deploy.Setting{Name: name, Value: secret.New(value)})
-		sum.Write([]byte(name + value))
+	of := settingsOf(stage, s.secrets)
+	of.Versions = s.versions()
+	return of, nil
+}
+
+func settingsOf(stage deploy.Stage, values map[string]string) deploy.Settings {
+	of := deploy.Settings{Values: []deploy.Setting{{Name: "TOKEN", Value: secret.New(stage.Name)}}}
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		of.Values = append(of.Values, deploy.Setting{Name: name, Value: secret.New(values[name])})
+		sum.Write([]byte(name + values[name]))
+		if strings.HasPrefix(name, "SECRET") {
+			of.Secrets = append(of.Secrets, name)
+		}
 	}
 	of.Version, of.Digests = hex.EncodeToString(sum.Sum(nil)), deploy.ValueNames{}
 	for _, v := range of.Values {
 		of.Digests[v.Name] = string(digestOf(v.Value.Reveal()))
 	}
+	return of
+}
+
+// vaulted are the values that variables of the site have had, as a vault keeps them: a version is a place in the list.
+type vaulted struct {
+	had     map[string][]string
+	revoked map[string]bool // NAME@version
+	asked   int             // how often Earlier was asked
+}
+
+// versions notes what has changed, and names what is there.
+func (s *site) versions() deploy.ValueVersions {
+	now := deploy.ValueVersions{}
+	for name, value := range s.secrets {
+		if s.vault.had == nil {
+			s.vault.had, s.vault.revoked = map[string][]string{}, map[string]bool{}
+		}
+		all := s.vault.had[name]
+		if len(all) == 0 || all[len(all)-1] != value {
+			all = append(all, value)
+		}
+		s.vault.had[name], now[name] = all, strconv.Itoa(len(all))
+	}
+	return now
+}
+
+func (s *site) earlier(ctx context.Context, dir, app string, stage deploy.Stage, had deploy.ValueVersions) (deploy.Settings, error) {
+	if s.real != nil {
+		return s.real.Earlier(ctx, dir, app, stage, had)
+	}
+	s.keys.Lock()
+	defer s.keys.Unlock()
+	s.vault.asked++
+	gone := &deploy.VersionsError{Stage: deploy.StageRef{App: "shop", Stage: stage.Name}}
+	values := map[string]string{}
+	for name, version := range had {
+		n, _ := strconv.Atoi(version)
+		all := s.vault.had[strings.TrimSuffix(name, "_PREVIOUS")]
+		switch {
+		case s.vault.revoked[name+"@"+version]:
+			gone.Gone = append(gone.Gone, deploy.GoneVersion{Name: name, Why: deploy.VersionRevoked})
+		case n < 1 || n > len(all):
+			gone.Gone = append(gone.Gone, deploy.GoneVersion{Name: name, Why: deploy.VersionNotKept})
+		default:
+			values[name] = all[n-1]
+		}
+	}
+	if len(gone.Gone) > 0 {
+		return deploy.Settings{}, gone
+	}
+	of := settingsOf(stage, values)
+	of.Versions = maps.Clone(had)
 	return of, nil
 }
 
@@ -151,11 +235,53 @@ type databases struct {
 	mu      sync.Mutex
 	open    map[string]int
 	applied map[string][]string
-	err     error // of the next migration
-	inside  bool  // the engine runs them
+	err     error               // of the next migration
+	inside  bool                // the engine runs them
+	without error               // why none can be judged
+	tool    []deploy.JudgedFile // what a command would do
+	ran     []string            // commands, with the databases that they ran on
+	exit    error               // of the next command
 }
 
-func (d *databases) Migrate(_ context.Context, url secret.Text, files fs.FS, dir string) (deploy.Migrated, error) {
+// Judge says what the names of the files say: 2_contract.sql.
+func (d *databases) Judge(ctx context.Context, q deploy.MigrationQuestion) (j deploy.Judgement, err error) {
+	if q.Command != nil && d.without == nil {
+		err := q.Command.Run(ctx, []deploy.Setting{{Name: deploy.DatabaseURL, Value: secret.New("memory://clone")}})
+		return deploy.Judgement{Files: slices.Clone(d.tool)}, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.without != nil {
+		return j, d.without
+	}
+	found, err := fs.ReadDir(q.Files, q.Dir)
+	for _, f := range found {
+		if slices.Contains(d.applied[q.URL.Reveal()], f.Name()) {
+			continue
+		}
+		of := deploy.JudgedFile{Name: f.Name()}
+		for _, class := range []deploy.MigrationClass{deploy.Contract, deploy.Dangerous} {
+			if strings.Contains(f.Name(), string(class)) {
+				of.Verdicts = []deploy.Verdict{{Class: class, Rule: "some-rule", Line: 1, Reason: "it does", Safer: "another way", Key: deploy.AllowanceKey(f.Name())}}
+			}
+		}
+		if strings.Contains(f.Name(), "needs") {
+			of.Needs = []string{"2_contract.sql"}
+		}
+		j.Files = append(j.Files, of)
+	}
+	return j, err
+}
+
+// Run runs the command each time.
+func (d *databases) Run(ctx context.Context, _ secret.Text, c deploy.MigrationCommand) (deploy.Migrated, error) {
+	if err := c.Run(ctx, nil); err != nil {
+		return deploy.Migrated{}, fmt.Errorf("%w: %w", deploy.ErrMigration, err)
+	}
+	return deploy.Migrated{Changed: []string{"table x is new"}}, nil
+}
+
+func (d *databases) Migrate(_ context.Context, url secret.Text, files fs.FS, dir string, wait ...string) (deploy.Migrated, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.err != nil {
@@ -167,8 +293,14 @@ func (d *databases) Migrate(_ context.Context, url secret.Text, files fs.FS, dir
 		return deploy.Migrated{}, err
 	}
 	done := deploy.Migrated{Before: len(before)}
-	for _, f := range found[min(len(before), len(found)):] {
-		done.Applied = append(done.Applied, f.Name())
+	for _, f := range found {
+		switch {
+		case slices.Contains(before, f.Name()):
+		case slices.Contains(wait, f.Name()):
+			done.Waiting = append(done.Waiting, f.Name())
+		default:
+			done.Applied = append(done.Applied, f.Name())
+		}
 	}
 	if d.applied == nil {
 		d.applied = map[string][]string{}
@@ -185,7 +317,39 @@ type restarting struct {
 }
 
 func (e restarting) DatabaseURL(context.Context, deploy.Database) (deploy.Setting, error) {
-	return deploy.Setting{Name: deploy.DatabaseURL, Value: secret.New("postgres://" + e.stage)}, nil
+	return deploy.Setting{Name: deploy.DatabaseURL, Value: e.DataURL()}, nil
+}
+
+// TaskInstead is the app's own check.
+func (e restarting) TaskInstead(_ context.Context, _, _, command string, _ []deploy.VolumeMount, settings []deploy.Setting) error {
+	return e.site.snaps.check(command, settings)
+}
+
+// TaskAhead runs nothing, and notes where.
+func (e restarting) TaskAhead(_ context.Context, _ deploy.Order, _, command string, instead []deploy.Setting, yield func(string)) error {
+	e.site.data.mu.Lock()
+	defer e.site.data.mu.Unlock()
+	for _, s := range instead {
+		if s.Name == deploy.DatabaseURL {
+			command += " on " + s.Value.Reveal()
+		}
+	}
+	e.site.data.ran = append(e.site.data.ran, command)
+	yield("it says so")
+	return e.site.data.exit
+}
+
+// platformed takes snapshots itself.
+type platformed struct{ restarting }
+
+func (e platformed) Snapshots(db deploy.Database) (deploy.Snapshots, bool) {
+	return e.site.snaps, db.Own()
+}
+
+// Start notes what the release is given.
+func (e restarting) Start(ctx context.Context, fence deploy.Fence, order deploy.Order) error {
+	e.site.given.Store(order.Rollout, order.Settings)
+	return e.Engine.Start(ctx, fence, order)
 }
 
 func (e restarting) End(context.Context, deploy.Fence) error { e.site.freed.Add(1); return nil }
@@ -224,7 +388,7 @@ func (s *site) deploy(commit string) deploy.Rollout {
 	return s.ended(id)
 }
 
-// ended waits until a rollout has ended.
+// ended waits until a rollout has ended and everybody is at rest, so that a test may change its site.
 func (s *site) ended(id string) deploy.Rollout {
 	s.t.Helper()
 	var last deploy.Rollout
@@ -237,6 +401,7 @@ func (s *site) ended(id string) deploy.Rollout {
 	if err != nil {
 		s.t.Fatalf("following %s: %v", id, err)
 	}
+	synctest.Wait()
 	return last
 }
 
@@ -288,7 +453,23 @@ type builder struct {
 	at      func(rev string) time.Time // when a commit was made; nil: nobody knows
 	files   map[string][]string        // of commits, where it matters
 	record  []deploy.StepEvidence      // of every release
-	history []deploy.Commit            // the oldest first; commits that are not in it are on top of each other, and of one each
+	leaks   map[string][]deploy.Leak   // keys in commits
+	asked   []leaksAsked
+	tells   string          // in everything that it says; then it fails
+	history []deploy.Commit // the oldest first; commits that are not in it are on top of each other, and of one each
+}
+
+// Leaks are those of the commit that a test has put there.
+func (b *builder) Leaks(_ context.Context, c deploy.Commit, before string, known []deploy.Setting) (deploy.Leaks, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked = append(b.asked, leaksAsked{before, known})
+	return deploy.Leaks{Files: 3, Read: 3, Found: b.leaks[c.ID]}, nil
+}
+
+type leaksAsked struct {
+	before string
+	known  []deploy.Setting
 }
 
 // Commits knows the history; a commit that is not in it is new by itself.
@@ -338,7 +519,10 @@ func (b *builder) Resolve(_ context.Context, dir, rev string) (deploy.Commit, er
 	return c, nil
 }
 
-func (b *builder) File(_ context.Context, c deploy.Commit, _ string) ([]byte, error) {
+func (b *builder) File(_ context.Context, c deploy.Commit, name string) ([]byte, error) {
+	if strings.HasSuffix(name, ".sql") {
+		return nil, nil // as Files has it
+	}
 	return []byte(c.ID), nil
 }
 
@@ -387,6 +571,13 @@ func (b *builder) Build(ctx context.Context, _ string, app deploy.App, c deploy.
 		case <-ctx.Done():
 			return deploy.Release{}, ctx.Err()
 		}
+	}
+	if b.tells != "" {
+		report(deploy.StepEvidence{Name: "compile", State: deploy.StepFailed, Cause: b.tells, Tail: []string{b.tells}})
+		for line := range strings.Lines(b.tells) {
+			output("compile", line)
+		}
+		return deploy.Release{}, deploy.Hint(errors.New(b.tells), b.tells)
 	}
 	if c.ID == "broken" {
 		report(deploy.StepEvidence{Name: "compile", State: deploy.StepFailed, Cause: "a type error"})
@@ -442,4 +633,16 @@ func steps(r deploy.Rollout) []string {
 // pass lets time pass, in the bubble where that takes none.
 func pass(d time.Duration) {
 	time.Sleep(d) //nolint:forbidigo // every caller is inside synctest, where this is how time passes
+}
+
+// inMemory is a folder that waits for no disk, where the machine has such: hundreds of sites sync each of their events, and what is
+// shown here is not shown of a disk (package ledger is).
+func inMemory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "lotse-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }

@@ -100,7 +100,7 @@ func (c *Controller) runJob(ctx context.Context, tasks Tasks, r Rollout, j Job) 
 	event(KindJobBegun, jobData{Job: j.Name})
 	limited, cancel := context.WithTimeout(ctx, j.Timeout)
 	defer cancel()
-	err := tasks.Task(limited, r.ID, j.Name, j.Command, j.Volumes)
+	err := tasks.Task(limited, r.instances(), j.Name, j.Command, j.Volumes)
 	ended := jobData{Job: j.Name, Took: since(begun)}
 	if err != nil {
 		ended.Why = err.Error()

@@ -14,6 +14,9 @@ type Judge interface {
 	// and however many endpoints it has, stays under 1 in 100. Nothing found means neither that all is well nor that there was enough.
 	Look(old, young []Sample) []Worse
 
+	// Last is Look at the end of a span: few requests are enough then, if all they say is no chance.
+	Last(old, young []Sample) []Worse
+
 	// Alone judges what Lotse itself asked the release, by the limits as they stand.
 	Alone(asked []Sample) []Worse
 }

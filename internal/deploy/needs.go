@@ -39,6 +39,34 @@ func (a App) Needs(stage Stage) []Need {
 	return all
 }
 
+// Uses are the variables that lotse.yaml names for a stage, each with the places.
+func (a App) Uses(stage Stage) map[string][]string {
+	uses := map[string][]string{}
+	use := func(name, place string) {
+		if name != "" && !slices.Contains(uses[name], place) {
+			uses[name] = append(uses[name], place)
+		}
+	}
+	for _, name := range a.Secrets {
+		use(name, "secrets")
+	}
+	for _, s := range a.Pipeline {
+		for _, name := range s.Public {
+			use(name, "pipeline."+s.Name)
+		}
+	}
+	use(stage.Database.URL, "database.url")
+	for _, n := range a.Notify {
+		if len(n.Stages) == 0 || slices.Contains(n.Stages, stage.Name) {
+			use(n.URL, "notify."+n.Name)
+		}
+	}
+	if len(a.Stages) > 0 && a.Stages[0].Name == stage.Name {
+		use(a.Source.Token, "source.token")
+	}
+	return uses
+}
+
 // need adds n, or what else asks for the same name.
 func need(all []Need, n Need) []Need {
 	i := slices.IndexFunc(all, func(o Need) bool { return o.Name == n.Name })

@@ -60,6 +60,9 @@ type VariableChanges struct {
 	Added   []string `json:"added,omitempty"`
 	Changed []string `json:"changed,omitempty"`
 	Removed []string `json:"removed,omitempty"`
+	Back    []string `json:"back,omitempty"`    // a rollback gives them the values that the release had, not those of now
+	Without []string `json:"without,omitempty"` // a rollback goes without them: they were set since
+	Now     string   `json:"now,omitempty"`     // why a rollback gives the values of now; empty: it does not, or is none
 	Unknown string   `json:"unknown,omitempty"` // why they cannot be told
 }
 
@@ -68,6 +71,10 @@ type DatabasePlan struct {
 	Says string   `json:"says,omitempty"`
 	Run  []string `json:"run,omitempty"`  // migrations that no release of this stage has brought yet
 	Stay []string `json:"stay,omitempty"` // migrations that were run there and that the release does not know: nothing undoes them
+
+	Judged  *Judgement `json:"judged,omitempty"`  // of Run; nil: nothing runs that they could break, or they could not be judged
+	Wait    []string   `json:"wait,omitempty"`    // of Run: those that wait until what is served now is gone
+	Refused *Refusal   `json:"refused,omitempty"` // why they would not be let in
 }
 
 // Plan says what a request would do. Errors are those of the request where it names nothing that could be planned; what would refuse it
@@ -93,10 +100,17 @@ func (c *Controller) Plan(ctx context.Context, q PlanRequest) (Plan, error) {
 		}
 	}
 	p.Variables = changedSince(a.serves, w.settings.Digests)
+	p.Variables.goesBack(w)
 	if p.Database, err = c.planDatabase(ctx, a); err != nil {
 		return p, err
 	}
-	p.Gates, p.Strategy = w.gatesToCome(), w.stage.way()
+	if err := c.plannedMigrations(ctx, w, &p.Database); err != nil {
+		return p, err
+	}
+	if p.Database.Refused != nil {
+		p.Refused = append(p.Refused, *p.Database.Refused)
+	}
+	p.Gates, p.Strategy = w.gatesToCome(), w.way(a.serves == nil)
 	return p, nil
 }
 
@@ -128,7 +142,7 @@ func (c *Controller) judge(ctx context.Context, w *walk, p *Plan) {
 	}
 	for _, err := range all {
 		if err != nil {
-			p.Refused = append(p.Refused, Refusal{CodeOf(err), err.Error(), HintOf(err)})
+			p.Refused = append(p.Refused, c.refusal(err))
 		}
 	}
 }
@@ -176,11 +190,11 @@ func changedSince(serves *Rollout, now ValueNames) (changes VariableChanges) {
 	return changes
 }
 
-// planDatabase compares the migrations of the release with those that were brought to the stage. The database itself is not asked: a plan
-// opens no connection, and what somebody ran there by hand it does not know.
+// planDatabase compares the migrations of the release with those that were brought to the stage. What somebody ran there by hand it does
+// not know.
 func (c *Controller) planDatabase(ctx context.Context, a *asked) (d DatabasePlan, err error) {
 	folder := a.w.stage.Database.Migrations
-	if folder == "" {
+	if folder == "" { // what a command brings, nothing but running it says
 		return d, nil
 	}
 	own, err := c.migrationsOf(ctx, a.w, folder)
@@ -294,18 +308,22 @@ func (w *walk) gatesToCome() []string {
 	return gates
 }
 
-// way is how a release gets the traffic of the stage, in a sentence.
-func (s Stage) way() string {
-	switch s.Strategy {
-	case Canary:
+// way is how the release gets the traffic of the stage, in a sentence.
+func (w *walk) way(first bool) string {
+	s := w.stage
+	switch {
+	case s.Strategy == Recreate:
+		return "recreate: what is served stops before the release starts; then watched for " + shortDuration(s.Watch)
+	case w.Verb == RolledBack:
+		return "all traffic at once, then watched for " + shortDuration(s.Watch)
+	case s.Strategy == Canary && first:
+		return "the first release of the stage: all traffic at once, then watched for " + shortDuration(s.Watch)
+	case s.Strategy == Canary:
 		var steps []string
 		for _, c := range s.Canary {
 			steps = append(steps, fmt.Sprintf("%d %% for %s", c.Share, shortDuration(c.Bake)))
 		}
 		return "canary: " + strings.Join(append(steps, "100 %"), ", ") + ", then watched for " + shortDuration(s.Watch)
-	case Recreate:
-		return "recreate: what is served stops before the release starts; then watched for " + shortDuration(s.Watch)
-	case BlueGreen:
 	}
 	return "blue-green: beside what is served, then all traffic at once, then watched for " + shortDuration(s.Watch)
 }

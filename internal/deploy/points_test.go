@@ -135,6 +135,12 @@ func (p *points) wrap(c *deploy.Config) {
 	c.Ledger = pointedLedger{c.Ledger, p}
 	c.Builder = pointedBuilder{c.Builder, p}
 	c.Migrate = pointedMigrator{c.Migrate, p}
+	if keep := c.Snapshots; keep != nil {
+		c.Snapshots = func(app string, stage deploy.Stage) (deploy.Snapshots, error) {
+			of, err := keep(app, stage)
+			return pointedSnapshots{of, p}, err
+		}
+	}
 	open := c.Engine
 	c.Engine = func(app string, stage deploy.Stage) (deploy.Engine, error) {
 		e, err := open(app, stage)
@@ -189,9 +195,19 @@ type pointedMigrator struct {
 	p *points
 }
 
-func (m pointedMigrator) Migrate(ctx context.Context, url secret.Text, files fs.FS, dir string) (done deploy.Migrated, err error) {
-	err = m.p.call("migrate", func() error { done, err = m.Migrator.Migrate(ctx, url, files, dir); return err })
+func (m pointedMigrator) Migrate(ctx context.Context, url secret.Text, files fs.FS, dir string, wait ...string) (done deploy.Migrated, err error) {
+	err = m.p.call("migrate", func() error { done, err = m.Migrator.Migrate(ctx, url, files, dir, wait...); return err })
 	return done, err
+}
+
+func (m pointedMigrator) Run(ctx context.Context, url secret.Text, c deploy.MigrationCommand) (done deploy.Migrated, err error) {
+	err = m.p.call("migrate", func() error { done, err = m.Migrator.Run(ctx, url, c); return err })
+	return done, err
+}
+
+func (m pointedMigrator) Judge(ctx context.Context, q deploy.MigrationQuestion) (j deploy.Judgement, err error) {
+	err = m.p.call("judge", func() error { j, err = m.Migrator.Judge(ctx, q); return err })
+	return j, err
 }
 
 type pointedEngine struct {
@@ -240,4 +256,69 @@ func (e pointedEngine) Stop(ctx context.Context, f deploy.Fence, rollout string,
 func (e pointedEngine) List(ctx context.Context) (all []deploy.Running, err error) {
 	err = e.p.verb(ctx, "list", func() error { all, err = e.Engine.List(ctx); return err })
 	return all, err
+}
+
+func (e pointedEngine) Hold(ctx context.Context, f deploy.Fence, b deploy.Bounds) error {
+	return e.p.verb(ctx, "hold", func() error { return e.Engine.(deploy.Holder).Hold(ctx, f, b) })
+}
+
+func (e pointedEngine) EndHold(ctx context.Context, f deploy.Fence) error {
+	return e.p.verb(ctx, "end of hold", func() error { return e.Engine.(deploy.Holder).EndHold(ctx, f) })
+}
+
+func (e pointedEngine) Maintain(ctx context.Context, f deploy.Fence, page *deploy.Page) error {
+	return e.Engine.(deploy.Holder).Maintain(ctx, f, page)
+}
+
+func (e pointedEngine) Closed(ctx context.Context) (deploy.Closed, error) {
+	return e.Engine.(deploy.Holder).Closed(ctx)
+}
+
+func (e pointedEngine) Volumes(ctx context.Context, names []string) (map[string]string, error) {
+	return e.Engine.(deploy.Beside).Volumes(ctx, names)
+}
+
+func (e pointedEngine) Prepare(ctx context.Context, f deploy.Fence, set deploy.DataSet) (to deploy.Data, err error) {
+	err = e.p.verb(ctx, "prepare", func() error { to, err = e.Engine.(deploy.Beside).Prepare(ctx, f, set); return err })
+	return to, err
+}
+
+func (e pointedEngine) Swap(ctx context.Context, f deploy.Fence, set deploy.DataSet) error {
+	return e.p.verb(ctx, "swap", func() error { return e.Engine.(deploy.Beside).Swap(ctx, f, set) })
+}
+
+func (e pointedEngine) SwapBack(ctx context.Context, f deploy.Fence, set deploy.DataSet) error {
+	return e.p.verb(ctx, "swap back", func() error { return e.Engine.(deploy.Beside).SwapBack(ctx, f, set) })
+}
+
+func (e pointedEngine) Discard(ctx context.Context, f deploy.Fence, set deploy.DataSet) error {
+	return e.p.verb(ctx, "discard", func() error { return e.Engine.(deploy.Beside).Discard(ctx, f, set) })
+}
+
+func (e pointedEngine) Forget(ctx context.Context, f deploy.Fence, set deploy.DataSet) error {
+	return e.p.verb(ctx, "forget", func() error { return e.Engine.(deploy.Beside).Forget(ctx, f, set) })
+}
+
+func (e pointedEngine) Kept(ctx context.Context, set deploy.DataSet) ([]deploy.KeptData, error) {
+	return e.Engine.(deploy.Beside).Kept(ctx, set)
+}
+
+func (e pointedEngine) TaskInstead(ctx context.Context, rollout, name, command string, mounts []deploy.VolumeMount, settings []deploy.Setting) error {
+	return e.p.verb(ctx, "task instead", func() error {
+		return e.Engine.(deploy.Instead).TaskInstead(ctx, rollout, name, command, mounts, settings)
+	})
+}
+
+type pointedSnapshots struct {
+	deploy.Snapshots
+	p *points
+}
+
+func (k pointedSnapshots) Take(ctx context.Context, o deploy.SnapshotOrder) (taken deploy.Snapshot, err error) {
+	err = k.p.call("take", func() error { taken, err = k.Snapshots.Take(ctx, o); return err })
+	return taken, err
+}
+
+func (k pointedSnapshots) Restore(ctx context.Context, stage deploy.StageRef, id string, to deploy.Data) error {
+	return k.p.call("fill", func() error { return k.Snapshots.Restore(ctx, stage, id, to) })
 }

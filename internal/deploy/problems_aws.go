@@ -146,6 +146,9 @@ func variableBytes(env map[string]string) (sum int) {
 
 // databaseOnAWS wants a version that RDS has, and a program that could ask the database.
 func (c *checker) databaseOnAWS(at []string, s Stage) {
+	if s.AWS != (AWS{}) && s.Database.Migrate != "" {
+		c.report(field(at, "migrate"), "migrations: the folder of SQL files that your tool writes; those of Prisma, Drizzle and others run as they are", "must not be there on AWS, where a release has no place to run before it starts")
+	}
 	switch {
 	case s.AWS == (AWS{}) || !s.Database.Own():
 	case c.app.Static():

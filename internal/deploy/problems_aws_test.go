@@ -34,6 +34,9 @@ func TestProblemsOnAWS(t *testing.T) {
 		{"London, with a reason", func(_ *deploy.App, s *deploy.Stage) {
 			s.AWS.Region, s.AWS.OutsideEU = "eu-west-2", "Art. 45 GDPR: decision 2021/1772"
 		}, "", ""},
+		{"a command that migrates", func(_ *deploy.App, s *deploy.Stage) {
+			s.Database = deploy.Database{URL: "DATABASE_URL", Migrate: "npx tool"}
+		}, "stages.prod.database.migrate must not be there on AWS, where a release has no place to run before it starts", "the folder of SQL files that your tool writes"},
 		{"a region that is none", func(_ *deploy.App, s *deploy.Stage) { s.AWS.Region = "eu-frankfurt-1" }, "aws.region must be a region of AWS; Lotse knows none of this name", "eu-central-1"},
 		{"a region that is none, with a reason", func(_ *deploy.App, s *deploy.Stage) {
 			s.AWS.Region, s.AWS.OutsideEU = "eu-frankfurt-1", "Art. 45 GDPR: decision 2021/1772"

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Lotse runs what PostgreSQL's own project still mends; the newest is whatever is installed.
@@ -17,6 +18,49 @@ func (c *checker) secrets() {
 		c.secretName(at, name)
 		if slices.Contains(c.app.Secrets[:i], name) {
 			c.report(at, "", "is there twice")
+		}
+		if len(c.app.Stages) > 0 {
+			c.overlap(at, name, c.app.Stages[0])
+		}
+	}
+}
+
+// longestOverlap is more than any session or token that is signed with a key should last.
+const longestOverlap = 90 * 24 * time.Hour
+
+// overlap checks the second name that a secret gets while its values overlap; it is the same for all stages.
+func (c *checker) overlap(at []string, name string, first Stage) {
+	span, has := first.Overlap[name]
+	if !has {
+		return
+	}
+	c.between(field(at, "overlap"), span, time.Minute, longestOverlap)
+	taken := slices.Contains(c.app.Secrets, Previous(name))
+	for _, s := range c.app.Stages {
+		_, set := s.Env[Previous(name)]
+		taken = taken || set
+	}
+	if taken {
+		c.report(at, "give one of the two another name", "gets the second name %s, which is another's already", Previous(name))
+	}
+}
+
+func (c *checker) leaks() {
+	for i, a := range c.app.Leaks {
+		at := item([]string{"leaks"}, "allow", i)
+		for _, f := range []struct{ name, value, hint string }{
+			{"rule", a.Rule, "for example generic-api-key; the refusal names it"}, {"file", a.File, "for example docs/maps.md"},
+			{"reason", strings.TrimSpace(a.Reason), "for example: revoked on 2026-11-20"},
+		} {
+			if f.value == "" {
+				c.report(field(at, f.name), f.hint, "must be there")
+			}
+		}
+		if a.File != "" {
+			c.paths(field(at, "file"), a.File)
+		}
+		if a.Rule == KnownValue && strings.ContainsAny(a.File, "*?[") {
+			c.report(field(at, "file"), "name the file", "must be one file for %s, which is a value that a stage has now", KnownValue)
 		}
 	}
 }
@@ -53,9 +97,13 @@ func (c *checker) source() {
 
 func (c *checker) globs(at []string, name string, globs []string) {
 	for i, g := range globs {
-		if _, err := path.Match(strings.ReplaceAll(g, "**", "*"), ""); err != nil || g == "" {
-			c.report(item(at, name, i), "for example web/**", "must be a pattern of paths")
-		}
+		c.paths(item(at, name, i), g)
+	}
+}
+
+func (c *checker) paths(at []string, glob string) {
+	if _, err := path.Match(strings.ReplaceAll(glob, "**", "*"), ""); err != nil || glob == "" {
+		c.report(at, "for example web/**", "must be a pattern of paths")
 	}
 }
 
@@ -110,8 +158,35 @@ func (c *checker) database(at []string, s Stage) {
 	if _, given := s.Env[DatabaseURL]; given && db.Own() {
 		c.report([]string{"stages", s.Name, "env", DatabaseURL}, "take it away, or take database away", "is set by Lotse itself, which runs the database")
 	}
+	switch {
+	case db.Migrations != "" && db.Migrate != "":
+		c.report(field(at, "migrate"), "migrations: a folder of SQL files, which Lotse runs; migrate: a program of yours, which runs what it knows", "must not be there together with migrations")
+	case db.History != "" && db.Migrate == "":
+		c.report(field(at, "history"), "it is for a program: migrate: npx my-tool up", "must not be there without migrate")
+	}
 	if db.Migrations != "" {
 		c.inCheckout(field(at, "migrations"), ".", db.Migrations)
+	}
+	c.snapshots(field(at, "snapshots"), db.Snapshots)
+}
+
+func (c *checker) snapshots(at []string, r SnapshotRule) {
+	if r == (SnapshotRule{}) {
+		return
+	}
+	if r.At != "" {
+		if _, err := ParseDaily(r.At); err != nil {
+			c.report(field(at, "at"), HintOf(err), "must be a time of the day")
+		}
+	}
+	if bucket, ok := strings.CutPrefix(r.To, "s3://"); ok && (bucket == "" || bucket[0] == '/') || r.To != "" && !ok && (!path.IsAbs(r.To) || path.Clean(r.To) != r.To) {
+		c.report(field(at, "to"), "for example /srv/snapshots, or s3://whatsgonow-snapshots/prod", "must be an absolute folder, or s3://BUCKET/PREFIX")
+	}
+	if r.Keep.Daily < 1 || r.Keep.Weekly < 0 || r.Keep.Monthly < 0 {
+		c.report(field(at, "keep"), "for example { daily: 7, weekly: 4, monthly: 6 }; what is left out is none", "must keep at least 1 daily")
+	}
+	if names := []string{DrillsEach, DrillsWeekly, DrillsMonthly}; r.Drills != "" && !slices.Contains(names, r.Drills) {
+		c.report(field(at, "drills"), suggestion(r.Drills, names, ""), "must be %s", strings.Join(names, ", "))
 	}
 }
 

@@ -28,6 +28,9 @@ func (c *checker) stages() {
 		if names[s.Name] {
 			c.report(at, "", "is there twice")
 		}
+		if s.On.Tag != "" && s.On.TagProblem() != "" {
+			c.report(field(at, "on"), "for example tag v*", "%s", s.On.TagProblem())
+		}
 		if s.On.Schedule != "" {
 			c.schedule(field(at, "on"), s.On.Schedule)
 		}

@@ -156,6 +156,12 @@ func TestProblems(t *testing.T) {
 			s.Watch, s.Warm, s.Stable, s.Drain, s.OldFiles = -1, 8*24*time.Hour, 2*time.Hour, 2*time.Hour, 1000*time.Hour
 		}, "stages.dev.watch must be between 0s and 24h\nstages.dev.warm must be between 0s and 168h\nstages.dev.stable must be between 0s and 1h\nstages.dev.drain must be between 0s and 1h\nstages.dev.old_files must be between 0s and 720h", ""},
 		{"a secret in place of its name", func(a *app) { a.Secrets = []string{"hunter2 is it"} }, "secrets[0] must be the name of a secret, of letters, digits and _", "change it if it was committed"},
+		{"an overlap that is too long", func(a *app) {
+			a.Secrets, a.Stages[0].Overlap = []string{"KEY"}, map[string]time.Duration{"KEY": 91 * 24 * time.Hour}
+		}, "secrets[0].overlap must be between 1m and 2160h", ""},
+		{"a second name that is taken", func(a *app) {
+			a.Secrets, a.Stages[0].Overlap = []string{"KEY", "KEY_PREVIOUS"}, map[string]time.Duration{"KEY": time.Hour}
+		}, "secrets[0] gets the second name KEY_PREVIOUS, which is another's already", "another name"},
 		{"a secret twice", func(a *app) { a.Secrets = []string{"KEY", "KEY"} }, "secrets[1] is there twice", ""},
 		{"a public name", func(a *app) { a.Pipeline[1].Public = []string{"VITE_A", "VITE-B", "PORT"} },
 			"pipeline.site.public[1] must be a name of letters, digits and _ that does not begin with a digit\npipeline.site.public[2] is set by Lotse itself", ""},
@@ -166,6 +172,12 @@ func TestProblems(t *testing.T) {
 		{"a token for ssh", func(a *app) { a.Source = deploy.Source{Remote: "git@git.example.org:shop.git", Token: "TOKEN"} }, "source.token needs a remote that begins with https://", ""},
 		{"an empty pattern", func(a *app) { a.Source.Paths = []string{"web/**", ""} }, "source.paths[1] must be a pattern of paths", ""},
 		{"a broken pattern", func(a *app) { a.Source.Ignore = []string{"[a"} }, "source.ignore[0] must be a pattern of paths", ""},
+		{"a folder and a command", func(a *app) {
+			a.Stages[0].Database = deploy.Database{Postgres: 15, Migrations: "db", Migrate: "npx tool"}
+		}, "stages.dev.database.migrate must not be there together with migrations", "a program of yours"},
+		{"notes of a folder", func(a *app) {
+			a.Stages[0].Database = deploy.Database{Postgres: 15, Migrations: "db", History: "notes"}
+		}, "stages.dev.database.history must not be there without migrate", "npx my-tool up"},
 		{"nobody to tell", func(a *app) { a.Notify = []deploy.Notice{{Name: "team"}} }, "notify.team must have slack, discord or webhook", ""},
 		{"two ways in one", func(a *app) {
 			a.Notify = []deploy.Notice{{Name: "team", Kind: "slack", URL: "A"}, {Name: "team", Kind: "discord", URL: "B"}}

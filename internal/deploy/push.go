@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -30,6 +31,12 @@ type Sources interface {
 	// Fetch copies the newest commit of a branch, and what it comes from, to this machine, and returns it. ErrNotFound where there
 	// is no such branch.
 	Fetch(ctx context.Context, o Origin, branch string, token secret.Text) (Commit, error)
+
+	// Tags returns the tags that match a pattern, by version: v1.9 before v1.10, v2-rc1 before v2. A tag of what is no commit is left out.
+	Tags(ctx context.Context, o Origin, pattern string, token secret.Text) ([]Tag, error)
+
+	// FetchTag is Fetch for the commit that a tag names now.
+	FetchTag(ctx context.Context, o Origin, tag string, token secret.Text) (Commit, error)
 
 	// Commit finds a commit that was fetched before. Its Tree is empty. ErrNotFound when it is not there.
 	Commit(ctx context.Context, o Origin, id string) (Commit, error)
@@ -67,10 +74,12 @@ const (
 
 // Watch is where a stage looks for pushes.
 type Watch struct {
-	Repository string `json:"repository"` // opaque id: a URL or a path may hold somebody's name
-	Branch     string `json:"branch"`
+	Repository string `json:"repository"`         // opaque id: a URL or a path may hold somebody's name
+	Branch     string `json:"branch"`             // empty: tags alone are looked for
 	Token      string `json:"token,omitempty"`    // name of the secret that opens it
 	Schedule   string `json:"schedule,omitempty"` // when what was pushed is deployed; empty: at once
+
+	Tags map[string]string `json:"tags,omitempty"` // by stage: the pattern of tags that start a rollout of it
 }
 
 // KindPush is the event in which a push was decided on. It has no Rollout of its own; its data is a PushDecision.
@@ -132,10 +141,10 @@ func (p Push) Problem() string {
 
 // watchOf says where the stage of w will look for pushes from now on, by its lotse.yaml; nil: nowhere.
 func (c *Controller) watchOf(ctx context.Context, w *walk) (*Watch, error) {
-	if c.Sources == nil || w.stage.On.Branch == "" || w.stage.Name != w.app.Stages[0].Name {
+	if c.Sources == nil || w.app.watches("") == nil {
 		return nil, nil
 	}
-	if wrong := w.stage.On.Problem(); wrong != "" {
+	if wrong := w.stage.On.Problem(); wrong != "" && w.stage.On.Branch != "" {
 		return nil, Hint(fmt.Errorf("%w: stages.%s.on %s", ErrBadInput, w.stage.Name, wrong), "for example push main")
 	}
 	origin, err := c.Sources.Find(ctx, w.commit.Tree, w.app.Source.Remote)
@@ -143,7 +152,7 @@ func (c *Controller) watchOf(ctx context.Context, w *walk) (*Watch, error) {
 		return nil, err
 	}
 	id, err := c.Places.Place(ctx, string(data(origin)))
-	return &Watch{Repository: id, Branch: w.stage.On.Branch, Token: w.app.Source.Token, Schedule: w.stage.On.Schedule}, err
+	return w.app.watches(id), err
 }
 
 // origin is the repository behind an opaque id.
@@ -251,7 +260,7 @@ func (w *Watch) follows(other *Watch) bool {
 
 // same reports whether two watches are one.
 func (w *Watch) same(other *Watch) bool {
-	return w.follows(other) && w.Token == other.Token && w.Schedule == other.Schedule
+	return w.follows(other) && w.Token == other.Token && w.Schedule == other.Schedule && maps.Equal(w.Tags, other.Tags)
 }
 
 // pushStates returns what is known of the first stage of every app. A stage that was the first in an older lotse.yaml is left out.

@@ -1,9 +1,12 @@
 package deploy_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"sync"
 	"testing"
@@ -23,6 +26,7 @@ type forge struct {
 	looks   []time.Time
 	tokens  []string
 	submod  string // commit with a submodule
+	tags    []deploy.Tag
 }
 
 // pushed is a commit there.
@@ -76,6 +80,39 @@ func (f *forge) Fetch(ctx context.Context, o deploy.Origin, branch string, token
 		return deploy.Commit{}, err
 	}
 	return f.Commit(ctx, o, head)
+}
+
+func (f *forge) Tags(_ context.Context, _ deploy.Origin, pattern string, _ secret.Text) (all []deploy.Tag, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, t := range f.tags {
+		if ok, _ := path.Match(pattern, t.Name); ok {
+			all = append(all, t)
+		}
+	}
+	return all, f.err
+}
+
+func (f *forge) FetchTag(ctx context.Context, o deploy.Origin, tag string, token secret.Text) (deploy.Commit, error) {
+	all, err := f.Tags(ctx, o, tag, token)
+	if err != nil || len(all) == 0 {
+		return deploy.Commit{}, errors.Join(err, deploy.ErrNotFound)
+	}
+	return f.Commit(ctx, o, all[0].Commit)
+}
+
+// tag has a tag name a commit from now on; "" deletes it.
+func (f *forge) tag(name, commit string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tags = slices.DeleteFunc(slices.Clone(f.tags), func(t deploy.Tag) bool { return t.Name == name })
+	if commit != "" {
+		f.tags = append(f.tags, deploy.Tag{Name: name, Commit: commit})
+		if _, there := f.commits[commit]; !there {
+			f.commits[commit] = pushed{}
+		}
+	}
+	slices.SortFunc(f.tags, func(a, b deploy.Tag) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 func (f *forge) Commit(_ context.Context, o deploy.Origin, id string) (deploy.Commit, error) {

@@ -9,6 +9,9 @@ import (
 
 // look looks at the branch once and does what is to be done. Its error is why that was not possible; it is tried again.
 func (w *watcher) look(ctx context.Context) error {
+	if w.watch.Branch == "" {
+		return nil
+	}
 	state := func() (pushState, error) { return w.c.pushState(ctx, w.ref) }
 	token, err := w.token(ctx, state)
 	if err != nil {
@@ -190,8 +193,8 @@ func (w *watcher) judge(ctx context.Context, now pushState, commit Commit) (Push
 	if (StageRef{app.Name, stage.Name}) != w.ref {
 		return as(PushRefused, fmt.Sprintf("its lotse.yaml has %s/%s in the place of %s", app.Name, stage.Name, w.ref), "`lotse deploy` it once by hand"), nil
 	}
-	next := &Watch{Repository: w.watch.Repository, Branch: stage.On.Branch, Token: app.Source.Token, Schedule: stage.On.Schedule}
-	if wrong := stage.On.Problem(); stage.On.Branch == "" || wrong != "" {
+	next := app.watches(w.watch.Repository)
+	if wrong := stage.On.Problem(); stage.On.Branch != "" && wrong != "" {
 		next = nil
 	}
 	d := as(PushDeploy, "", "")

@@ -83,7 +83,7 @@ func (c *Controller) arrange(ctx context.Context, running *sync.WaitGroup) error
 	defer c.pushes.mu.Unlock()
 	for ref, state := range states {
 		if w := c.pushes.watchers[ref]; w != nil {
-			w.stale.Store(true)
+			w.know()
 			w.show(func(s *Watching) { s.Refused = state.refused })
 			continue
 		}
@@ -118,15 +118,16 @@ func (p *pushes) endBut(states map[StageRef]pushState) {
 	}
 }
 
-// watcher looks at one branch for one stage. One goroutine does; what is below mu is seen by others.
+// watcher looks at one branch for one stage, and at the tags that start stages of its app. One goroutine does; what is below mu is seen by others.
 type watcher struct {
 	c      *Controller
 	ref    StageRef
 	watch  *Watch
 	origin Origin
-	place  string // opaque id of the work tree of the last deploy
-	dir    string // that work tree
-	stage  *Stage // by whose settings the token is found; nil: not known yet
+	place  string              // opaque id of the work tree of the last deploy
+	dir    string              // that work tree
+	tags   map[string]*tagLook // by stage
+	stage  *Stage              // by whose settings the token is found; nil: not known yet
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -161,6 +162,7 @@ func (c *Controller) newWatcher(ctx context.Context, ref StageRef, state pushSta
 		}
 	}
 	w.shown = Watching{Repository: w.origin.URL, Local: w.origin.Local, Branch: w.watch.Branch, Refused: state.refused}
+	w.tags = w.newTagLooks()
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.stale.Store(true)
 	return w, nil
@@ -171,6 +173,9 @@ func (w *watcher) run() {
 	defer w.cancel()
 	for {
 		err := w.look(w.ctx)
+		if err == nil && w.ctx.Err() == nil {
+			err = w.lookForTags(w.ctx)
+		}
 		if w.ctx.Err() != nil {
 			return
 		}
@@ -245,7 +250,15 @@ func (w *watcher) plain(err error) string {
 			said = strings.ReplaceAll(said, hide.what, hide.as)
 		}
 	}
-	return said
+	return w.c.hide(said)
+}
+
+// know has the watcher ask the ledger at its next look.
+func (w *watcher) know() {
+	w.stale.Store(true)
+	for _, t := range w.tags {
+		t.stale.Store(true)
+	}
 }
 
 func (w *watcher) show(change func(*Watching)) {
@@ -274,7 +287,7 @@ func (c *Controller) watching(ref StageRef) *Watching {
 	c.pushes.mu.Lock()
 	w := c.pushes.watchers[ref]
 	c.pushes.mu.Unlock()
-	if w == nil {
+	if w == nil || w.watch.Branch == "" {
 		return nil
 	}
 	return w.says(time.Now())
@@ -340,6 +353,7 @@ func (w *watcher) token(ctx context.Context, state func() (pushState, error)) (s
 	}
 	for _, v := range settings.Values {
 		if v.Name == w.watch.Token && !v.Value.Empty() {
+			w.c.know([]secret.Text{v.Value})
 			return v.Value, nil
 		}
 	}

@@ -41,21 +41,47 @@ type Request struct {
 	Override
 }
 
-// Override is the one way past a freeze or a window: a reason, which is kept. It passes no approval, and lets no bad release in.
+// Override is the one way past a freeze, a window or what is found of migrations: a reason, which is kept. It passes no approval, and lets
+// no bad release in.
 type Override struct {
-	Now    bool   `json:"now,omitempty"`
-	Reason string `json:"reason,omitempty"`
+	Now             bool   `json:"now,omitempty"`
+	WithoutSnapshot bool   `json:"without_snapshot,omitempty"` // migrate without a snapshot before
+	Reason          string `json:"reason,omitempty"`
+
+	AllowMigration []string `json:"allow_migration,omitempty"` // what of migrations is let in that would be refused: RULE:KEY, as a plan shows it
 }
 
-// reason is what is kept of it; "" where nothing is to be passed.
-func (o Override) reason() (string, error) {
-	if !o.Now {
+// pass writes the reason into what of w it is for.
+func (o Override) pass(w *walk) error {
+	if !o.Now && !o.WithoutSnapshot && len(o.AllowMigration) == 0 {
 		if o.Reason != "" {
-			return "", Hint(fmt.Errorf("%w: a reason is given, and nothing is to be passed", ErrBadInput), "--now passes a freeze or a window, and --reason says why")
+			return Hint(fmt.Errorf("%w: a reason is given, and nothing is to be passed", ErrBadInput),
+				"--now passes a freeze or a window, --without-snapshot migrates without one, --allow-migration lets one migration in, and --reason says why")
 		}
-		return "", nil
+		return nil
 	}
-	return reasonOf(o.Reason, "--now")
+	if err := checkAllowances(o.AllowMigration); err != nil {
+		return err
+	}
+	flag := "--now"
+	switch {
+	case o.Now:
+	case o.WithoutSnapshot:
+		flag = "--without-snapshot"
+	default:
+		flag = "--allow-migration"
+	}
+	reason, err := reasonOf(o.Reason, flag)
+	if len(o.AllowMigration) > 0 {
+		w.Allowed, w.AllowedWhy = o.AllowMigration, reason
+	}
+	if o.Now {
+		w.Override = reason
+	}
+	if o.WithoutSnapshot {
+		w.Unsaved = reason
+	}
+	return err
 }
 
 // Move asks for a release that is there already: to promote it, or to roll back to it.
@@ -65,6 +91,8 @@ type Move struct {
 	To    string `json:"to,omitempty"` // rollback: the rollout or the first digits of the release to go back to; empty: the release before
 	Again bool   `json:"again,omitempty"`
 	By    Person `json:"by,omitzero"`
+
+	CurrentValues bool `json:"current_values,omitempty"` // rollback: with the variables of now, not with those that the release had
 
 	Override
 }
@@ -83,8 +111,8 @@ func (c *Controller) Deploy(ctx context.Context, q Request) (string, error) {
 func (c *Controller) deploying(ctx context.Context, q Request) (*walk, error) {
 	w := c.newWalk(rolloutID())
 	w.Verb, w.Again = Deployed, q.Again
-	var err error
-	if w.Override, err = q.Override.reason(); err != nil {
+	err := q.Override.pass(w)
+	if err != nil {
 		return nil, err
 	}
 	if w.commit, err = c.Builder.Resolve(ctx, q.Dir, q.Rev); err != nil {
@@ -145,8 +173,8 @@ func (c *Controller) promoting(ctx context.Context, q Move) (*walk, error) {
 	return c.move(ctx, Promoted, from, q)
 }
 
-// Rollback begins a rollout of what the stage served before: going back twice goes back further. ErrRefused where there is nothing
-// to go back to.
+// Rollback begins a rollout of what the stage served before, with the variables that it had then: going back twice goes back further.
+// ErrRefused where there is nothing to go back to, and (a *VersionsError) where a version of a variable can be had no more.
 func (c *Controller) Rollback(ctx context.Context, q Move) (string, error) {
 	w, err := c.rollingBack(ctx, q)
 	if err != nil {
@@ -241,22 +269,30 @@ func indexOf(road []Rollout, release Digest) int {
 // move is a rollout of a release that was settled somewhere, and was not asked for yet.
 func (c *Controller) move(ctx context.Context, verb Verb, from Rollout, q Move) (*walk, error) {
 	w := c.newWalk(rolloutID())
+	return w, c.moving(ctx, w, verb, from, q)
+}
+
+// moving makes w that rollout.
+func (c *Controller) moving(ctx context.Context, w *walk, verb Verb, from Rollout, q Move) error {
 	w.Verb, w.Again, w.From = verb, q.Again, from.ID
-	var err error
-	if w.Override, err = q.Override.reason(); err != nil {
-		return nil, err
+	if err := q.Override.pass(w); err != nil {
+		return err
 	}
 	w.Commit, w.Place, w.Origin, w.Release = from.Commit, from.Place, from.Origin, from.Release
 	w.Stage = StageRef{from.Stage.App, q.Stage}
-	return w, c.reequip(ctx, w)
+	if verb == RolledBack && !q.CurrentValues {
+		w.Versions, w.asks = from.Versions, true
+	}
+	return c.reequip(ctx, w)
 }
 
 // checks are what is asked before a rollout begins, in this order. What a plan says is what they say.
 func (c *Controller) checks() []func(context.Context, *walk) error {
 	return []func(context.Context, *walk) error{
 		func(ctx context.Context, w *walk) error { return w.refuseBad(ctx) },
+		func(_ context.Context, w *walk) error { return w.gone },
 		func(_ context.Context, w *walk) error { return w.app.Missing(w.stage, w.settings) },
-		c.addressTaken, c.secretsInCommit, c.admit,
+		c.addressTaken, c.secretsInCommit, c.leaksInCommit, c.admit, c.schemaStands,
 	}
 }
 
@@ -268,6 +304,10 @@ func (c *Controller) request(ctx context.Context, w *walk, by Person) (id string
 			return "", err
 		}
 	}
+	w.Rules = append(w.leaks, w.Rules...)
+	if w.Tag != "" {
+		w.Rules = append([]Evidence{{Probe: "tag", Figure: fmt.Sprintf("%s names commit %.8s", w.Tag, w.commit.ID)}}, w.Rules...)
+	}
 	if by == (Person{}) {
 		by = Person{w.commit.Name, w.commit.Mail}
 	}
@@ -278,8 +318,8 @@ func (c *Controller) request(ctx context.Context, w *walk, by Person) (id string
 		return "", err
 	}
 	request := requestedData{Verb: w.Verb, From: w.From, Release: w.Release, Commit: w.commit.ID, Place: w.Place, Again: w.Again,
-		Trigger: w.Trigger, Origin: w.Origin, Watches: w.Watches,
-		Rules: w.Rules, Override: w.Override, CommitAt: w.commit.At, Values: w.settings.Digests,
+		Trigger: w.Trigger, Tag: w.Tag, Origin: w.Origin, Watches: w.Watches,
+		Rules: w.Rules, Override: w.Override, Unsaved: w.Unsaved, Allowed: w.Allowed, AllowedWhy: w.AllowedWhy, CommitAt: w.commit.At, Values: w.settings.Digests, Versions: w.settings.Versions,
 		Version: w.settings.Version, URL: c.Address(w.stage), Hosts: w.stage.hosts(), Warm: w.stage.Warm, Drain: w.app.drain(w.stage)}
 	for _, s := range w.app.Stages {
 		request.Road = append(request.Road, Stop{s.Name, c.Address(s)})
@@ -382,13 +422,7 @@ func (c *Controller) newest(ctx context.Context, rollouts []Rollout) (App, error
 	if i < 0 {
 		return App{}, Hint(fmt.Errorf("%w: no release of %s serves anywhere", ErrRefused, rollouts[0].Stage.App), "`lotse deploy` brings a commit to the first stage")
 	}
-	w := c.newWalk(rollouts[i].ID)
-	w.Rollout = rollouts[i]
-	file, err := c.file(ctx, w)
-	if err != nil {
-		return App{}, err
-	}
-	return c.Read("lotse.yaml", file)
+	return c.appOf(ctx, rollouts[i])
 }
 
 func lastSettled(rollouts []Rollout, stage string) (Rollout, bool) {

@@ -43,37 +43,48 @@ func (o Outcome) Ended() bool { return o == Settled || o == Reverted || o == Unc
 
 // Rollout is what the ledger knows of one rollout: a fold over its events.
 type Rollout struct {
-	ID       string         `json:"id"`
-	Stage    StageRef       `json:"stage"`
-	Verb     Verb           `json:"verb"`
-	From     string         `json:"from,omitempty"` // rollout whose release it is, unless it made one
-	Commit   string         `json:"commit"`
-	Place    string         `json:"place"` // opaque id of the folder that it came from
-	Actor    string         `json:"actor"` // opaque id
-	Again    bool           `json:"again,omitempty"`
-	Trigger  Trigger        `json:"trigger,omitempty"`
-	Origin   string         `json:"origin,omitempty"`  // opaque id of the repository that its commit was pushed to, where a push started it
-	Watches  *Watch         `json:"watches,omitempty"` // where its lotse.yaml looks for pushes
-	Version  string         `json:"version,omitempty"` // of the settings
-	URL      string         `json:"url"`
-	Hosts    []string       `json:"hosts,omitempty"`
-	Road     []Stop         `json:"road,omitempty"` // the stages of the app, as this rollout knew them
-	Warm     time.Duration  `json:"warm"`           // how long the release before stays up
-	Drain    time.Duration  `json:"drain"`          // how long what is in flight in it may take then
-	Began    time.Time      `json:"began"`
-	Ended    time.Time      `json:"ended,omitzero"`
-	Outcome  Outcome        `json:"outcome"`
-	Release  Digest         `json:"release,omitempty"`
-	Before   string         `json:"before,omitempty"` // rollout that had the traffic
-	Pipeline []StepEvidence `json:"pipeline,omitempty"`
-	Steps    []Step         `json:"steps,omitempty"`
-	Turned   *Turned        `json:"turned,omitempty"`
-	Rules    []Evidence     `json:"rules,omitempty"`    // what the stage's rules said when it was asked for
-	Override string         `json:"override,omitempty"` // the reason for which a freeze or a window was passed
-	CommitAt time.Time      `json:"commit_at,omitzero"` // when the commit was made
-	Values   ValueNames     `json:"variables,omitzero"` // the variables that it was given
-	Canary   []Baked        `json:"canary,omitempty"`   // the shares that the release has had
-	Bad      string         `json:"bad,omitempty"`      // why its release was marked as bad
+	ID         string         `json:"id"`
+	Stage      StageRef       `json:"stage"`
+	Verb       Verb           `json:"verb"`
+	From       string         `json:"from,omitempty"` // rollout whose release it is, unless it made one
+	Commit     string         `json:"commit"`
+	Place      string         `json:"place"` // opaque id of the folder that it came from
+	Actor      string         `json:"actor"` // opaque id
+	Again      bool           `json:"again,omitempty"`
+	Trigger    Trigger        `json:"trigger,omitempty"`
+	Tag        string         `json:"tag,omitempty"`     // that began it
+	Origin     string         `json:"origin,omitempty"`  // opaque id of the repository that its commit was pushed to, where a push started it
+	Watches    *Watch         `json:"watches,omitempty"` // where its lotse.yaml looks for pushes
+	Version    string         `json:"version,omitempty"` // of the settings
+	URL        string         `json:"url"`
+	Hosts      []string       `json:"hosts,omitempty"`
+	Road       []Stop         `json:"road,omitempty"` // the stages of the app, as this rollout knew them
+	Warm       time.Duration  `json:"warm"`           // how long the release before stays up
+	Drain      time.Duration  `json:"drain"`          // how long what is in flight in it may take then
+	Began      time.Time      `json:"began"`
+	Ended      time.Time      `json:"ended,omitzero"`
+	Outcome    Outcome        `json:"outcome"`
+	Release    Digest         `json:"release,omitempty"`
+	Before     string         `json:"before,omitempty"` // rollout whose instances had the traffic
+	Runs       string         `json:"runs,omitempty"`   // rollout whose instances it has taken over; empty: it has its own
+	Pipeline   []StepEvidence `json:"pipeline,omitempty"`
+	Steps      []Step         `json:"steps,omitempty"`
+	Turned     *Turned        `json:"turned,omitempty"`
+	Rules      []Evidence     `json:"rules,omitempty"`            // what the stage's rules said when it was asked for
+	Override   string         `json:"override,omitempty"`         // the reason for which a freeze or a window was passed
+	Unsaved    string         `json:"without_snapshot,omitempty"` // the reason for which it migrates without a snapshot before
+	Allowed    []string       `json:"allow_migration,omitempty"`  // what of its migrations was let in
+	AllowedWhy string         `json:"allow_reason,omitempty"`     // the reason for that
+	CommitAt   time.Time      `json:"commit_at,omitzero"`         // when the commit was made
+	Values     ValueNames     `json:"variables,omitzero"`         // the variables that it was given
+	Versions   ValueVersions  `json:"versions,omitzero"`          // of those that the vault keeps
+	Canary     []Baked        `json:"canary,omitempty"`           // the shares that the release has had
+	Bad        string         `json:"bad,omitempty"`              // why its release was marked as bad
+
+	Waiting    []string `json:"waiting,omitempty"`     // migrations of its release that wait until nothing runs that cannot stand them
+	WaitFailed string   `json:"wait_failed,omitempty"` // why they have not run when they could
+	Contracted []string `json:"contracted,omitempty"`  // migrations that ran and that releases without them cannot stand
+	Contracts  []string `json:"contracts,omitempty"`   // of the same kind, run with the release: all that runs knows them
 }
 
 // Step is one row of the table as it went.
@@ -119,14 +130,20 @@ type requestedData struct {
 	Place   string  `json:"place"`
 	Again   bool    `json:"again,omitempty"`
 	Trigger Trigger `json:"trigger,omitempty"`
+	Tag     string  `json:"tag,omitempty"`
 	Origin  string  `json:"origin,omitempty"`
 	Watches *Watch  `json:"watches,omitempty"`
 	Version string  `json:"version,omitempty"`
 
-	Rules    []Evidence `json:"rules,omitempty"`
-	Override string     `json:"override,omitempty"`
-	CommitAt time.Time  `json:"commit_at,omitzero"`
-	Values   ValueNames `json:"variables,omitzero"`
+	Rules      []Evidence `json:"rules,omitempty"`
+	Override   string     `json:"override,omitempty"`
+	Unsaved    string     `json:"without_snapshot,omitempty"`
+	Allowed    []string   `json:"allow_migration,omitempty"`
+	AllowedWhy string     `json:"allow_reason,omitempty"`
+	CommitAt   time.Time  `json:"commit_at,omitzero"`
+	Values     ValueNames `json:"variables,omitzero"`
+
+	Versions ValueVersions `json:"versions,omitzero"`
 
 	URL   string        `json:"url"`
 	Hosts []string      `json:"hosts,omitempty"`
@@ -159,8 +176,8 @@ func (r *Rollout) fold(e Event) error {
 		err = json.Unmarshal(e.Data, &d)
 		*r = Rollout{ID: e.Rollout, Stage: StageRef{e.App, e.Stage}, Actor: e.Actor, Began: e.At, Outcome: Going,
 			Verb: d.Verb, From: d.From, Release: d.Release, Commit: d.Commit, Place: d.Place, Again: d.Again, Version: d.Version,
-			Trigger: d.Trigger, Origin: d.Origin, Watches: d.Watches,
-			Rules: d.Rules, Override: d.Override, CommitAt: d.CommitAt, Values: d.Values,
+			Trigger: d.Trigger, Tag: d.Tag, Origin: d.Origin, Watches: d.Watches,
+			Rules: d.Rules, Override: d.Override, Unsaved: d.Unsaved, Allowed: d.Allowed, AllowedWhy: d.AllowedWhy, CommitAt: d.CommitAt, Values: d.Values, Versions: d.Versions,
 			URL: d.URL, Hosts: d.Hosts, Road: d.Road, Warm: d.Warm, Drain: d.Drain}
 	case KindPipeline:
 		var d StepEvidence
@@ -176,6 +193,10 @@ func (r *Rollout) fold(e Event) error {
 		var d settledData
 		err = json.Unmarshal(e.Data, &d)
 		r.Before = d.Before
+	case KindRuns:
+		var d runsData
+		err = json.Unmarshal(e.Data, &d)
+		r.Runs = d.Runs
 	case KindCanary:
 		var d canaryData
 		err = json.Unmarshal(e.Data, &d)
@@ -184,6 +205,10 @@ func (r *Rollout) fold(e Event) error {
 		var d badData
 		err = json.Unmarshal(e.Data, &d)
 		r.Bad = d.Why
+	case KindWaiting, KindContracted:
+		var d waitingData
+		err = json.Unmarshal(e.Data, &d)
+		r.foldMigrations(e.Kind, d)
 	case KindTurned:
 		r.Turned, r.Outcome = &Turned{}, GoingBack
 		err = json.Unmarshal(e.Data, r.Turned)

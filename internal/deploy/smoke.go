@@ -43,7 +43,7 @@ func (x Expectation) what() string {
 }
 
 func (w *walk) expect(ctx context.Context, x Expectation) (came string, err error) {
-	to, err := w.engine.Reach(ctx, w.ID)
+	to, err := w.engine.Reach(ctx, w.instances())
 	if err != nil {
 		return "", err
 	}
@@ -125,7 +125,7 @@ func (w *walk) runSmoke(ctx context.Context, x Expectation, to http.RoundTripper
 		defer end()
 		command = "export LOTSE_URL=" + address + "; " + command
 	}
-	err := tasks.Task(ctx, w.ID, "smoke-"+x.Name, command, nil)
+	err := tasks.Task(ctx, w.instances(), "smoke-"+x.Name, command, nil)
 	if exit, ok := errors.AsType[*ExitError](err); ok {
 		return &ExitError{Command: x.Run, Code: exit.Code, Tail: exit.Tail}
 	}

@@ -24,6 +24,7 @@ func table() []step {
 		{name: "lease", do: takeLease, undo: giveLeaseBack},
 		{name: "entry", do: askEntry},
 		{name: "database", do: openDatabase, done: noDatabase},
+		{name: "snapshot", do: snapshotFirst, done: unneeded},
 		{name: "migrate", do: migrate, done: noMigrations},
 		{name: "clear", do: clearStage, done: besideOld, undo: bringBack},
 		{name: "start", do: start, undo: stop},
@@ -132,27 +133,52 @@ func askEntry(ctx context.Context, w *walk) error {
 		w.prove(Evidence{Probe: "settings", Figure: fmt.Sprintf("%d, as before", settings)})
 		return errUnchanged
 	}
-	return nil
+	return w.judgeMigrations(ctx)
 }
 
 func start(ctx context.Context, w *walk) error {
+	if taken, err := w.takeOver(ctx); taken || err != nil {
+		return err
+	}
 	err := w.engine.Start(ctx, w.lease.Fence, w.order())
 	if err == nil && w.migratesInStart() {
 		w.prove(Evidence{Probe: "migrations", Figure: "run on the first instance, before the release started there"})
+		return w.contracted(ctx)
 	}
 	return err
 }
 
 func stop(ctx context.Context, w *walk) error {
+	if w.Runs != "" {
+		return nil // they were there before, and are warm
+	}
 	return w.engine.Stop(ctx, w.lease.Fence, w.ID, w.Drain)
 }
 
 // askHealth wants 3 answers in a row, and from then on nothing but answers through the stable window.
 func askHealth(ctx context.Context, w *walk) error {
-	begun, inARow := time.Now(), 0
-	deadline := begun.Add(w.app.longestStart())
-	for {
-		err := w.engine.Check(ctx, w.ID)
+	if w.Runs != "" {
+		return w.askOnce(ctx)
+	}
+	begun := time.Now()
+	if err := w.askInARow(ctx, healthInARow); err != nil {
+		return err
+	}
+	glance, end := w.glance(ctx)
+	defer end()
+	asked, err := w.askThrough(ctx, w.stage.Stable)
+	w.prove(Evidence{Probe: "health", Figure: fmt.Sprintf("%d answers in %s", healthInARow+asked, since(begun))})
+	if err != nil {
+		return err
+	}
+	return w.askGatesOfHealth(ctx, glance)
+}
+
+// askInARow asks until there were so many answers in a row, as long as a service may take to start.
+func (w *walk) askInARow(ctx context.Context, wanted int) error {
+	deadline := time.Now().Add(w.app.longestStart())
+	for inARow := 0; ; {
+		err := w.engine.Check(ctx, w.instances())
 		switch {
 		case err == nil:
 			inARow++
@@ -161,27 +187,19 @@ func askHealth(ctx context.Context, w *walk) error {
 		default:
 			inARow = 0
 		}
-		if inARow >= healthInARow {
-			break
+		if inARow >= wanted {
+			return nil
 		}
 		if err := sleep(ctx, healthFirstIn); err != nil {
 			return err
 		}
 	}
-	glance, end := w.glance(ctx)
-	defer end()
-	asked, err := w.askThrough(ctx, w.stage.Stable)
-	w.prove(Evidence{Probe: "health", Figure: fmt.Sprintf("%d answers in %s", inARow+asked, since(begun))})
-	if err != nil {
-		return err
-	}
-	return w.askGatesOfHealth(ctx, glance)
 }
 
 // hasTraffic is true when a controller before this one had shifted already.
 func hasTraffic(ctx context.Context, w *walk) (bool, error) {
 	running, err := w.engine.List(ctx)
-	i := slices.IndexFunc(running, func(r Running) bool { return r.Rollout == w.ID })
+	i := slices.IndexFunc(running, func(r Running) bool { return r.Rollout == w.instances() })
 	return i >= 0 && running[i].Share == 100, err
 }
 
@@ -199,5 +217,7 @@ func watch(ctx context.Context, w *walk) error {
 // settle writes that the rollout is good. That is its last event; what is older than the release before is retired then, beside
 // whatever else goes on, since its drain may take its time.
 func settle(ctx context.Context, w *walk) error {
-	return w.write(ctx, Event{Kind: KindSettled, Release: w.Release, Data: data(settledData{Before: w.Before})})
+	err := w.write(ctx, Event{Kind: KindSettled, Release: w.Release, Data: data(settledData{Before: w.Before})})
+	w.c.pushes.look() // a tag may wait for it
+	return err
 }

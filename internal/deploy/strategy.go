@@ -64,19 +64,20 @@ func (s Stage) ableTo(f Facts) error {
 	return nil
 }
 
-// shift gives the release the traffic: at once, or by the steps of a canary. A first release has nobody to share with.
+// shift gives the release the traffic: at once, or by the steps of a canary. A first release has nobody to share with, and who goes back
+// leaves what is served now at once.
 func shift(ctx context.Context, w *walk) error {
 	if err := w.rememberOld(ctx); err != nil {
 		return err
 	}
-	if w.stage.Strategy == Canary && w.Before != "" {
+	if w.stage.Strategy == Canary && w.Before != "" && w.Verb != RolledBack {
 		for _, s := range w.stage.Canary {
 			if err := w.bake(ctx, s); err != nil {
 				return err
 			}
 		}
 	}
-	return w.engine.Shift(ctx, w.lease.Fence, w.ID, 100)
+	return w.engine.Shift(ctx, w.lease.Fence, w.instances(), 100)
 }
 
 // bake gives the release a share and watches it, beside the one before in the same minutes. One that a controller before this one had
@@ -86,7 +87,7 @@ func (w *walk) bake(ctx context.Context, s CanaryStep) error {
 	if i >= 0 && w.Canary[i].Ended {
 		return nil
 	}
-	if err := w.engine.Shift(ctx, w.lease.Fence, w.ID, s.Share); err != nil {
+	if err := w.engine.Shift(ctx, w.lease.Fence, w.instances(), s.Share); err != nil {
 		return err
 	}
 	if i < 0 {
@@ -128,7 +129,7 @@ func clearStage(ctx context.Context, w *walk) error {
 	w.holdBack(ctx)
 	slices.SortStableFunc(running, func(a, b Running) int { return a.Share - b.Share })
 	for _, r := range running {
-		if r.Rollout == w.ID {
+		if r.Rollout == w.instances() {
 			continue
 		}
 		if err := w.engine.Stop(ctx, w.lease.Fence, r.Rollout, w.Drain); err != nil {
@@ -216,7 +217,7 @@ func shiftBack(ctx context.Context, w *walk) error {
 	if w.Before != "" && w.stage.Strategy != Recreate {
 		return w.engine.Shift(ctx, w.lease.Fence, w.Before, 100)
 	}
-	err := w.engine.Shift(ctx, w.lease.Fence, w.ID, 0)
+	err := w.engine.Shift(ctx, w.lease.Fence, w.instances(), 0)
 	if errors.Is(err, ErrUnknown) || errors.Is(err, ErrUnhealthy) {
 		return nil // it is gone already; stopping it takes its routes away
 	}

@@ -21,7 +21,7 @@ const (
 // ask makes at least n requests to the addresses of a service, through the real host name, whoever has the traffic. Its error is that
 // the release cannot be asked at all.
 func (w *walk) ask(ctx context.Context, service Service, n int) (asked []Sample, err error) {
-	transport, err := w.engine.Reach(ctx, w.ID)
+	transport, err := w.engine.Reach(ctx, w.instances())
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ const KindTold = "told"
 // Told is the data of KindTold.
 type Told struct {
 	Notice  string `json:"notice"`
+	Of      int64  `json:"of,omitempty"`     // the event about data that was told; 0: it was a rollout
 	Kind    string `json:"kind"`             // slack, discord, webhook
 	Attempt int    `json:"attempt"`          // how many this controller made; 0: none
 	Failed  string `json:"failed,omitempty"` // why it was given up; empty: it was accepted
@@ -23,14 +24,20 @@ type Told struct {
 
 // Tells reports whether a rollout to this stage that ended so is told.
 func (n Notice) Tells(stage string, outcome Outcome) bool {
-	on := "success"
 	switch outcome {
 	case Reverted:
-		on = "failure"
+		return n.TellsFailures(stage)
 	case Settled, Over:
+		return n.tells(stage, "success")
 	default: // nothing happened, or not yet
 		return false
 	}
+}
+
+// TellsFailures reports whether what fails on this stage is told.
+func (n Notice) TellsFailures(stage string) bool { return n.tells(stage, "failure") }
+
+func (n Notice) tells(stage, on string) bool {
 	return n.For(stage) && (len(n.On) == 0 || slices.Contains(n.On, on))
 }
 

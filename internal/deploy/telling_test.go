@@ -75,7 +75,7 @@ func (empty) Resolve(context.Context, string, string) (deploy.Commit, error) {
 
 func TestDraft(t *testing.T) {
 	inSite(t, func(t *testing.T, s *site) {
-		dir := t.TempDir()
+		dir := inMemory(t)
 		if _, _, err := s.Draft(t.Context(), dir, ""); !errors.Is(err, deploy.ErrNotFound) {
 			t.Errorf("no file: %v", err)
 		}

@@ -12,6 +12,7 @@ func (c *Controller) tend(ctx context.Context) {
 	defer c.jobs.stop()
 	for {
 		next := c.retireWarm(ctx)
+		c.contract(ctx)
 		if err := c.schedule(ctx); err != nil && ctx.Err() == nil {
 			c.Log.Error("jobs could not be scheduled", "error", err)
 		}
@@ -33,6 +34,7 @@ func (c *Controller) look() {
 	case c.changed <- struct{}{}:
 	default:
 	}
+	c.lookAtData()
 }
 
 // stopAllBut stops every rollout of the stage that is not named, and writes it down.
@@ -113,7 +115,7 @@ func (c *Controller) opened(ref StageRef) Engine {
 func (c *Controller) busy(ref StageRef) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.active[ref] != nil
+	return c.active[ref] != nil || c.shutFor[ref]
 }
 
 // releasesKept is how many settled releases of a stage stay in the depot.

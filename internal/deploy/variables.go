@@ -13,7 +13,16 @@ import (
 const (
 	KindVariableSet     = "variable.set"
 	KindVariableRemoved = "variable.removed"
-	KindPasswordNew     = "password.new" // of a private stage
+	KindVariableRead    = "variable.read"    // somebody was shown the value
+	KindVariableRevoked = "variable.revoked" // versions of it can be had no more
+	KindPasswordNew     = "password.new"     // of a private stage
+)
+
+// Kinds of events about who can open the sealed files. They have no app and no stage, and name no key.
+const (
+	KindRecipientAdded   = "recipient.added"
+	KindRecipientRemoved = "recipient.removed"
+	KindKeyRotated       = "key.rotated" // the one of the controller's machine
 )
 
 // VariableKind says whether a variable may be shown.
@@ -30,11 +39,12 @@ func (k VariableKind) Known() bool { return k == PlainVariable || k == SecretVar
 
 // Variable is one variable of a stage that Lotse keeps, as listings show it.
 type Variable struct {
-	Name  string
-	Kind  VariableKind
-	Value secret.Text // empty for a secret
-	Since time.Time   // when it was set last
-	By    string      // opaque id of who set it
+	Name    string
+	Kind    VariableKind
+	Value   secret.Text // empty for a secret
+	Since   time.Time   // when it was set last
+	By      string      // opaque id of who set it
+	Version int         // how often it was changed, as far as is known; 0: that is not known
 }
 
 // MaxVariable is what the value of a variable may have, in bytes. Certificates and keys have some thousand; Linux gives a program

@@ -10,25 +10,30 @@ import (
 
 // StageStatus is one lane: what a stage serves, what is warm, what is on its way.
 type StageStatus struct {
-	Stage    StageRef  `json:"stage"`
-	URL      string    `json:"url"`
-	Serves   *Lane     `json:"serves,omitempty"`
-	Warm     []Lane    `json:"warm,omitempty"`
-	OnItsWay *Rollout  `json:"on_its_way,omitempty"`
-	Running  []Running `json:"running,omitempty"`
-	Watches  *Watching `json:"watches,omitempty"` // nil: no push starts a deploy
-	Closed   *Closed   `json:"closed,omitempty"`  // nil: requests come to what it serves
-	Note     string    `json:"note,omitempty"`    // why something could not be found out
+	Stage    StageRef     `json:"stage"`
+	URL      string       `json:"url"`
+	Serves   *Lane        `json:"serves,omitempty"`
+	Warm     []Lane       `json:"warm,omitempty"`
+	OnItsWay *Rollout     `json:"on_its_way,omitempty"`
+	Running  []Running    `json:"running,omitempty"`
+	Watches  *Watching    `json:"watches,omitempty"` // nil: no push starts a deploy
+	Tags     *TagWatching `json:"tags,omitempty"`    // nil: no tag starts a rollout
+	Frozen   *Frozen      `json:"frozen,omitempty"`  // nil: nobody has frozen it
+	Closed   *Closed      `json:"closed,omitempty"`  // nil: requests come to what it serves
+	Data     string       `json:"data,omitempty"`    // why its data is not safe; empty: it is, or Lotse knows of none
+	Note     string       `json:"note,omitempty"`    // why something could not be found out
 }
 
 // Lane is a release on a stage, since when, by whom.
 type Lane struct {
 	Rollout string    `json:"rollout"`
+	Runs    string    `json:"runs,omitempty"` // rollout whose instances it has taken over
 	Release Digest    `json:"release"`
 	Commit  string    `json:"commit"`
 	Actor   string    `json:"actor"`
 	Since   time.Time `json:"since"`
 	Until   time.Time `json:"until,omitzero"` // of a warm one
+	Bad     string    `json:"bad,omitempty"`  // why the release is marked as bad
 }
 
 // Status returns every stage of every app that was ever deployed: the apps in the order of names, their stages in that of promotion.
@@ -49,10 +54,38 @@ func (c *Controller) Status(ctx context.Context) ([]StageStatus, error) {
 		}
 		all = append(all, StageStatus{Stage: stop.ref, URL: stop.url})
 	}
+	frost, err := c.Ledger.Events(ctx, EventQuery{Kinds: []string{KindFrozen, KindThawed}})
+	if err != nil {
+		return nil, err
+	}
+	bad := badReleases(rollouts)
 	for i := range all {
+		if all[i].Frozen, err = c.frozen(frost, all[i].Stage); err != nil {
+			return nil, err
+		}
+		if serves := all[i].Serves; serves != nil {
+			serves.Bad = bad[serves.Release]
+		}
 		all[i].Watches = c.watching(all[i].Stage)
+		all[i].Tags = c.tagging(all[i].Stage)
+		all[i].Data = c.dataNote(all[i].Stage)
 	}
 	return all, nil
+}
+
+// frozen is how a person has frozen a stage now; nil where nobody has.
+func (c *Controller) frozen(events []Event, ref StageRef) (*Frozen, error) {
+	var own []Event
+	for _, e := range events {
+		if e.App == ref.App {
+			own = append(own, e)
+		}
+	}
+	now, err := frozenNow(own, ref.Stage)
+	if err != nil || now == nil || !now.holds(c.now()) {
+		return nil, err
+	}
+	return now, nil
 }
 
 type lane struct {
@@ -102,19 +135,20 @@ func (c *Controller) stageStatus(ctx context.Context, ref StageRef, of []Rollout
 		}
 	}
 	for _, r := range running {
-		i := slices.IndexFunc(of, func(o Rollout) bool { return o.ID == r.Rollout })
-		if i < 0 {
+		by, ok := onWhich(of, r.Rollout)
+		if !ok {
 			continue
 		}
-		on := Lane{Rollout: r.Rollout, Release: of[i].Release, Commit: of[i].Commit, Actor: of[i].Actor, Since: of[i].Ended}
+		on := Lane{Rollout: by.ID, Runs: by.Runs, Release: by.Release, Commit: by.Commit, Actor: by.Actor, Since: by.Ended}
 		switch {
-		case r.Share > 0 && (s.Serves == nil || of[i].Outcome == Settled): // a canary has a share before it serves
-			s.Serves, s.URL = &on, of[i].URL
-		case of[i].Outcome == Settled:
+		case r.Share > 0 && (s.Serves == nil || by.Outcome == Settled): // a canary has a share before it serves
+			s.Serves, s.URL = &on, by.URL
+		case by.Outcome == Settled:
 			on.Until = last.Ended.Add(last.Warm)
 			s.Warm = append(s.Warm, on)
 		}
 	}
+	slices.SortStableFunc(s.Warm, func(a, b Lane) int { return b.Since.Compare(a.Since) }) // what a rollback goes back to stands first
 	return s
 }
 
@@ -232,6 +266,11 @@ func (c *Controller) Logs(ctx context.Context, ref StageRef, q LogQuery, yield f
 	engine := c.opened(ref)
 	if engine == nil {
 		return Hint(fmt.Errorf("%w: nothing was deployed to %s", ErrNotFound, ref), "`lotse status` lists the stages")
+	}
+	if q.Rollout != "" {
+		if r, err := c.rollout(ctx, q.Rollout); err == nil {
+			q.Rollout = r.instances()
+		}
 	}
 	logs, ok := engine.(Logs)
 	if !ok {

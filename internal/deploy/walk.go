@@ -20,12 +20,18 @@ type walk struct {
 	stage    Stage
 	commit   Commit
 	settings Settings
+	now      ValueVersions // of the variables of now; settings may be older
+	asks     bool          // it goes back and is not asked for yet: versions that are gone keep it from beginning
+	gone     error         // a *VersionsError that names them; nil: there are none
 	engine   Engine
 	source   Release // what goes from stage to stage
 	release  Release // the same, as this stage gets it
 	lease    Lease
 	evidence []Evidence // of the step that is being done
+	leaks    []Evidence // that the commit was looked through, at the request
 	before   *walk      // a rollout that this one overtakes
+	brings   *Judgement // of its migrations; nil: not judged
+	reason   string     // for which a person has what waits run now
 	last     []Sample   // of the release before, where that was stopped meanwhile; nil: it can be asked
 
 	ctx          context.Context         // of the walk; ends with the controller
@@ -98,14 +104,15 @@ func (w *walk) do(ctx context.Context, s step) error {
 		return err
 	}
 	return w.write(ctx, Event{Kind: KindEnded, Release: w.Release,
-		Data: data(stepData{Step: s.name, Took: time.Since(begun), Evidence: w.evidence})})
+		Data: data(stepData{Step: s.name, Took: time.Since(begun), Evidence: w.c.hideEvidence(w.evidence)})})
 }
 
 // turn decides to go back and writes down why before it does.
 func (w *walk) turn(ctx context.Context, why error, at string) error {
 	ctx, cancel := w.c.goingBack(ctx)
 	defer cancel()
-	turned := &Turned{Step: at, Why: why.Error(), Hint: HintOf(why), Aborted: errors.Is(why, ErrAborted), Code: CodeOf(why), Evidence: w.evidence}
+	turned := &Turned{Step: at, Why: w.c.hide(why.Error()), Hint: w.c.hide(HintOf(why)), Aborted: errors.Is(why, ErrAborted), Code: CodeOf(why),
+		Evidence: w.c.hideEvidence(w.evidence)}
 	w.Turned = turned
 	if err := w.write(ctx, Event{Kind: KindTurned, Release: w.Release, Data: data(turned)}); err != nil {
 		return errors.Join(why, err)
@@ -153,10 +160,10 @@ func (w *walk) undo(ctx context.Context, s step) error {
 			return err
 		}
 		w.c.Log.Warn("undoing failed, trying again", "rollout", w.ID, "step", s.name, "pause", pause, "error", err)
-		if why := err.Error(); why != told {
+		if why := w.c.hide(err.Error()); why != told {
 			told = why
 			if err := w.write(ctx, Event{Kind: KindStuck, Data: data(stepData{Step: s.name, Why: why})}); err != nil {
-				return err
+				w.c.Log.Error("and that could not be recorded", "rollout", w.ID, "error", err) // undoing does not wait for it
 			}
 		}
 		if err := sleep(ctx, pause); err != nil {
@@ -238,7 +245,7 @@ func (w *walk) rememberOld(ctx context.Context) error {
 		return err
 	}
 	for _, r := range running {
-		if r.Share > 0 && r.Rollout != w.ID {
+		if r.Share > 0 && r.Rollout != w.instances() {
 			w.Before = r.Rollout
 		}
 	}
@@ -248,7 +255,7 @@ func (w *walk) rememberOld(ctx context.Context) error {
 // unchanged reports whether the stage already serves exactly this, and nobody asked for it all the same.
 func (w *walk) unchanged(running []Running) (settings int, yes bool) {
 	i := slices.IndexFunc(running, func(r Running) bool { return r.Share == 100 })
-	if w.Again || i < 0 || running[i].Rollout == w.ID || running[i].Release != w.release.ID {
+	if w.Again || i < 0 || running[i].Rollout == w.instances() || running[i].Release != w.release.ID {
 		return 0, false
 	}
 	last, err := w.c.rollout(context.Background(), running[i].Rollout)
@@ -257,7 +264,8 @@ func (w *walk) unchanged(running []Running) (settings int, yes bool) {
 }
 
 func (w *walk) order() Order {
-	return Order{Rollout: w.ID, Release: w.release, Stage: w.stage, Settings: w.app.forInstances(w.settings.Values), Password: w.settings.Password}
+	return Order{Rollout: w.instances(), Release: w.release, Stage: w.stage, Settings: w.app.forInstances(w.settings.Values), Password: w.settings.Password,
+		Kept: w.app.hidden(w.stage, w.settings), Wait: w.Waiting}
 }
 
 // askThrough asks for health every second for this long, and once at its end; one miss ends it, and so does an error of what is asked
@@ -272,7 +280,7 @@ func (w *walk) askThrough(ctx context.Context, window time.Duration, beside ...f
 		if err := sleep(ctx, min(left, healthEvery)); err != nil {
 			return asked, err
 		}
-		if err := w.engine.Check(ctx, w.ID); err != nil {
+		if err := w.engine.Check(ctx, w.instances()); err != nil {
 			return asked, err
 		}
 		now, err := w.restarts(ctx)
@@ -313,7 +321,7 @@ func (w *walk) restarts(ctx context.Context) (map[instance]int, error) {
 	}
 	restarts := map[instance]int{}
 	for _, r := range running {
-		if r.Rollout != w.ID {
+		if r.Rollout != w.instances() {
 			continue
 		}
 		for _, s := range r.Services {
@@ -331,7 +339,7 @@ func (w *walk) lastWords(ctx context.Context, of instance) (tail []string) {
 	if !ok {
 		return nil
 	}
-	err := logs.Logs(ctx, LogQuery{Rollout: w.ID, Service: of.service, Lines: 10}, func(l LogLine) bool {
+	err := logs.Logs(ctx, LogQuery{Rollout: w.instances(), Service: of.service, Lines: 10}, func(l LogLine) bool {
 		if l.Instance == of.number {
 			tail = append(tail, l.Text)
 		}
@@ -347,7 +355,7 @@ func (w *walk) prove(e Evidence) { w.evidence = append(w.evidence, e) }
 
 // reportStep writes a step of the pipeline into the ledger. The pipeline keeps the log; the ledger keeps that it was.
 func (w *walk) reportStep(e StepEvidence) {
-	e.Log = ""
+	e.Log, e.Tail, e.Cause = "", w.c.hideAll(e.Tail), w.c.hide(e.Cause)
 	if e.State == StepWaiting {
 		return
 	}
@@ -356,7 +364,7 @@ func (w *walk) reportStep(e StepEvidence) {
 	}
 }
 
-func (w *walk) output(step, line string) { w.live.send(Output{Step: step, Line: line}) }
+func (w *walk) output(step, line string) { w.live.send(Output{Step: step, Line: w.c.hide(line)}) }
 
 // write appends an event of this rollout and folds it into what is known of it.
 func (w *walk) write(ctx context.Context, e Event) error {

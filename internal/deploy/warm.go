@@ -61,7 +61,7 @@ func (c *Controller) warmFor(ctx context.Context, r Rollout) (time.Duration, err
 	left := longWait
 	for _, other := range running {
 		switch other.Rollout {
-		case r.ID:
+		case r.instances():
 		case r.Before:
 			left = min(left, r.warmLeft())
 		default:
@@ -84,7 +84,7 @@ func (r Rollout) warmLeft() time.Duration {
 func (c *Controller) retire(ctx context.Context, r Rollout) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.active[r.Stage] != nil || c.retiring[r.Stage] != nil {
+	if c.active[r.Stage] != nil || c.retiring[r.Stage] != nil || c.shutFor[r.Stage] {
 		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -134,9 +134,9 @@ func (r Rollout) wanted() []string {
 	case r.Outcome == Over:
 		return nil
 	case r.warmLeft() > 0:
-		return []string{r.ID, r.Before}
+		return []string{r.instances(), r.Before}
 	}
-	return []string{r.ID}
+	return []string{r.instances()}
 }
 
 // interrupt ends a retirement, so that a rollout need not wait for its drain. What is in flight goes on; the rollout's own

@@ -22,8 +22,8 @@ type span struct {
 	w       *walk
 	name    string    // goes on from "the release"
 	from    time.Time // when it had that share
-	judge   Judge     // nil: only health is asked
-	sampler Sampler   // nil: the engine counts nothing by release
+	judge   Judge     // nil: health decides alone
+	sampler Sampler   // nil: the engine counts nothing by release, or nobody wants to know
 	last    []Sample  // of the release before, of its last minutes; nil: it is judged by the same minutes
 	next    time.Time
 
@@ -35,27 +35,30 @@ type span struct {
 // span begins one. last is what the release before did in its last minutes, nil in a canary.
 func (w *walk) span(name string, from time.Time, last []Sample) *span {
 	s := &span{w: w, name: name, last: last}
-	s.sampler = w.sampler()
+	if w.c.Judge != nil {
+		s.sampler = w.sampler()
+	}
 	s.begin(from)
 	return s
 }
 
 // begin begins a part of it. Engines remember the last quarter of an hour, so a long span has parts, each with a judge of its own.
 func (s *span) begin(from time.Time) {
-	s.from = latest(from, time.Now().Add(-longestPart))
+	now := time.Now()
+	s.from = earliest(latest(from, now.Add(-longestPart)), now)
 	s.youngPast = append(s.youngPast, s.young...)
 	if s.last == nil {
 		s.oldPast = append(s.oldPast, s.old...)
 	}
 	s.old, s.young = s.last, nil
-	if s.w.c.Judge == nil {
+	if s.w.c.Judge == nil || s.w.Verb == RolledBack { // who goes back does so for a reason, and what would be gone back to is that reason
 		return
 	}
 	parts := partsOf(s.w.stage.Watch)
 	for _, c := range s.w.stage.Canary {
 		parts += partsOf(c.Bake)
 	}
-	s.judge = s.w.c.Judge(s.w.stage.Limits, parts)
+	s.judge = s.w.c.Judge(s.w.stage.Limits, parts, s.last == nil)
 }
 
 func partsOf(window time.Duration) int { return int(window/longestPart) + 1 }
@@ -65,6 +68,14 @@ func latest(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// earliest is a, or now where a clock that was set back since has a in the future.
+func earliest(a, now time.Time) time.Time {
+	if now.Before(a) {
+		return now
+	}
+	return a
 }
 
 // observe watches the release for a time: its health is asked all through, and what clients were answered is judged again and again. At
@@ -82,7 +93,7 @@ func (w *walk) observe(ctx context.Context, s *span, window time.Duration) error
 		err = nil
 	}
 	w.prove(health)
-	if s.judge != nil && window > 0 && err == nil && !overtaken {
+	if window > 0 && err == nil && !overtaken {
 		s.next = time.Time{}
 		err = s.look(ctx)
 	}
@@ -90,27 +101,33 @@ func (w *walk) observe(ctx context.Context, s *span, window time.Duration) error
 	if s.judge == nil || window <= 0 || err != nil || overtaken {
 		return err
 	}
+	if err := s.condemn(s.judge.Last(s.old, s.young)); err != nil { // before Lotse's own requests could cover what few clients met
+		return err
+	}
 	return s.askTooFew(ctx)
 }
 
 // look judges what was counted until now. That it cannot be counted right now says nothing of the release.
 func (s *span) look(ctx context.Context) error {
-	if s.judge == nil || s.sampler == nil || time.Now().Before(s.next) {
+	if s.sampler == nil || time.Now().Before(s.next) {
 		return nil
 	}
-	s.next = time.Now().Add(lookEvery)
-	all, err := s.w.samples(ctx, s.sampler, s.from, time.Now())
+	now := time.Now()
+	s.next, s.from = now.Add(lookEvery), earliest(s.from, now)
+	all, err := s.w.samples(ctx, s.sampler, s.from, now)
 	if s.failed = err; err != nil {
 		if ctx.Err() == nil {
 			s.w.c.Log.Warn("what clients were answered cannot be counted right now", "rollout", s.w.ID, "error", err)
 		}
 		return nil
 	}
-	s.young, s.old = of(all, s.w.ID), s.last
+	s.young, s.old = of(all, s.w.instances()), s.last
 	if s.last == nil {
 		s.old = of(all, s.w.Before)
 	}
-	err = s.condemn(s.judge.Look(s.old, s.young))
+	if s.judge != nil {
+		err = s.condemn(s.judge.Look(s.old, s.young))
+	}
 	if time.Since(s.from) >= longestPart {
 		s.begin(time.Now())
 	}
@@ -133,7 +150,7 @@ func (w *walk) lastMinutes(ctx context.Context) []Sample {
 	if sampler == nil || w.c.Judge == nil || w.Before == "" {
 		return []Sample{}
 	}
-	until := w.shifted()
+	until := earliest(w.shifted(), time.Now())
 	all, err := w.samples(ctx, sampler, until.Add(-lastMinutes), until)
 	if err != nil && ctx.Err() == nil {
 		w.c.Log.Warn("what the release before did cannot be counted", "rollout", w.ID, "error", err)
@@ -189,7 +206,7 @@ func total(all []Sample, service string) (t Sample) {
 
 // prove says what clients were answered, for each service that answers requests.
 func (s *span) prove() {
-	if s.judge == nil || s.sampler == nil {
+	if s.sampler == nil {
 		return
 	}
 	if s.failed != nil {
@@ -205,10 +222,14 @@ func (s *span) prove() {
 		figure := fmt.Sprintf("%s: %s", service.Name, told(young))
 		switch {
 		case young.Requests == 0:
+		case s.judge == nil && old.Requests == 0:
 		case old.Requests == 0:
 			figure += "; by fixed limits alone, since nothing of a release before can be set beside it"
 		default:
 			figure += fmt.Sprintf("; the release before, in %s: %s", beside, told(old))
+		}
+		if s.judge == nil {
+			figure += "; nothing is judged by that: it was gone back to"
 		}
 		s.w.prove(Evidence{Probe: "traffic", Figure: figure})
 	}
@@ -219,14 +240,7 @@ func told(s Sample) string {
 	if s.Requests == 0 {
 		return "no requests"
 	}
-	return fmt.Sprintf("%d requests, %.3g %% errors, p95 up to %s", s.Requests, 100*float64(s.Errors)/float64(s.Requests), rounded(s.Latency.Quantile(0.95)))
-}
-
-func rounded(d time.Duration) time.Duration {
-	if d < 10*time.Millisecond {
-		return d.Round(100 * time.Microsecond)
-	}
-	return d.Round(time.Millisecond)
+	return fmt.Sprintf("%d requests, %.3g %% errors, p95 up to %s", s.Requests, 100*float64(s.Errors)/float64(s.Requests), latency.Rounded(s.Latency.Quantile(0.95)))
 }
 
 // answering are the services that answer requests.

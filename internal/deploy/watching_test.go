@@ -199,7 +199,7 @@ func TestBadReleasesAreRefused(t *testing.T) {
 				rw.WriteHeader(http.StatusInternalServerError)
 			}
 		}})
-		s.deploy("one")
+		one := s.deploy("one")
 		two := s.deploy("two")
 		mu.Lock()
 		wrong = true
@@ -220,9 +220,12 @@ func TestBadReleasesAreRefused(t *testing.T) {
 		if last := s.ended(s.lastRollout().ID); last.Verb != deploy.Redeployed || last.Outcome != deploy.Reverted {
 			t.Errorf("the redeploy is %+v", last)
 		}
+		if all, err := s.Status(t.Context()); err != nil || all[0].Serves.Bad == "" {
+			t.Errorf("the status of dev, which serves it, is %+v, %v", all[0].Serves, err)
+		}
 		s.deploy("three")
 		_, err = s.Rollback(t.Context(), deploy.Move{Stage: "dev"})
-		refused(t, "going back to it", err, deploy.ErrRefused, "is marked as bad", "--again")
+		refused(t, "going back to it", err, deploy.ErrRefused, "is marked as bad", "`lotse rollback dev --to "+one.Release.Short()+"`")
 		again := s.deploy("two") // the pipeline finds what it made
 		if again.Outcome != deploy.Reverted || again.Turned.Step != "entry" || again.Turned.Code != "refused" {
 			t.Errorf("deploying its commit again is %s: %+v", again.Outcome, again.Turned)
@@ -295,6 +298,82 @@ func TestCanaryGoesBack(t *testing.T) {
 		}
 		if now := s.running(); now[one.ID] != 100 || len(now) != 1 {
 			t.Errorf("running: %v", now)
+		}
+	})
+}
+
+// Who goes back has a reason: what is gone back to is not judged by what it was gone back from.
+func TestRollbackIsNotJudged(t *testing.T) {
+	inSite(t, func(t *testing.T, s *site) {
+		s.behaving(map[string]http.HandlerFunc{"one": everyNth(3, "/api/orders")})
+		one := s.deploy("one")
+		s.deploy("two")
+		stop := s.clients()
+		id, err := s.Rollback(t.Context(), deploy.Move{Stage: "dev"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		back := s.ended(id)
+		if answers := stop(); back.Outcome != deploy.Settled || back.Release != one.Release || answers[500] == 0 {
+			t.Errorf("it is %s: %+v; answers %v", back.Outcome, back.Turned, answers)
+		}
+		mentions(t, "the evidence", evidenceOf(back, "traffic"), "api: ", " requests, ", " % errors, p95 up to ", "the release before, in its last minutes: ",
+			"nothing is judged by that: it was gone back to")
+		if more := evidenceOf(back, "synthetic"); more != "" {
+			t.Errorf("Lotse asked by itself: %s", more)
+		}
+		s.deploy("three")
+		if quiet := s.rollback("dev", ""); quiet.Outcome != deploy.Settled || !strings.Contains(evidenceOf(quiet, "traffic"), "api: no requests; nothing is judged") {
+			t.Errorf("without clients it is %s: %+v, and says %s", quiet.Outcome, quiet.Turned, evidenceOf(quiet, "traffic"))
+		}
+	})
+}
+
+// Few clients are enough where all of them meet what is wrong: Lotse's own requests, which are answered well, cover nothing.
+func TestFewClientsAreHeard(t *testing.T) {
+	inSite(t, func(t *testing.T, s *site) {
+		s.going(deploy.Canary, deploy.CanaryStep{Share: 50, Bake: 20 * time.Second})
+		s.behaving(map[string]http.HandlerFunc{"two": everyNth(1, "/api/orders")})
+		s.deploy("one")
+		ask := func(times int) {
+			for range times {
+				resp, err := (&http.Client{Transport: &http.Transport{DialContext: s.world.Dial, DisableKeepAlives: true}}).Get("http://dev.shop.localhost/api/orders")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = resp.Body.Close() // nothing is done with it
+				pass(time.Second)
+			}
+		}
+		ask(200)
+		asked := make(chan struct{})
+		go func() { defer close(asked); ask(40) }()
+		two := s.deploy("two")
+		<-asked
+		if two.Outcome != deploy.Reverted || two.Turned.Code != "regression" || two.Bad == "" {
+			t.Fatalf("it is %s: %+v", two.Outcome, two.Turned)
+		}
+		mentions(t, "the reason", two.Turned.Why, "with 50 % of the traffic", "errors 100 % in ")
+	})
+}
+
+// Who goes back leaves what is served now at once, also where releases come by a canary's steps; the plan says so.
+func TestRollbackIsOneShift(t *testing.T) {
+	inSite(t, func(t *testing.T, s *site) {
+		s.going(deploy.Canary, canary...)
+		s.deploy("one")
+		s.deploy("two")
+		plan, err := s.Plan(t.Context(), deploy.PlanRequest{Verb: deploy.RolledBack, Move: deploy.Move{Stage: "dev"}})
+		if err != nil || !strings.HasPrefix(plan.Strategy, "all traffic at once") {
+			t.Errorf("the plan says %q, %v", plan.Strategy, err)
+		}
+		id, err := s.Rollback(t.Context(), deploy.Move{Stage: "dev"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back := s.ended(id); back.Outcome != deploy.Settled || len(back.Canary) > 0 {
+			t.Errorf("it is %s, by the steps %+v", back.Outcome, back.Canary)
 		}
 	})
 }

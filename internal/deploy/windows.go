@@ -210,3 +210,30 @@ func closedUntil(windows []string, now time.Time) (until time.Time, which string
 	}
 	return until, which, nil
 }
+
+// ParseDaily reads a time of the day with or without a zone: 03:00, 03:00 Europe/Berlin. It returns what finds the last such moment that is
+// not after another one.
+func ParseDaily(text string) (last func(now time.Time) time.Time, err error) {
+	wrong := func(err error) error {
+		return Hint(fmt.Errorf("%w: %w", ErrBadInput, err), `"03:00" or "03:00 Europe/Berlin"; UTC where no zone is named`)
+	}
+	rest, zone, err := cutZone(text, time.UTC)
+	if err != nil {
+		return nil, wrong(err)
+	}
+	minutes, err := clockMinutes(rest)
+	if err == nil && minutes == wholeDay {
+		err = fmt.Errorf("%q is no time of a day", rest)
+	}
+	if err != nil {
+		return nil, wrong(err)
+	}
+	at := edge{minutes: minutes}
+	return func(now time.Time) time.Time {
+		today := now.In(zone)
+		if moment := at.at(today, zone); !moment.After(now) {
+			return moment
+		}
+		return at.at(today.AddDate(0, 0, -1), zone)
+	}, nil
+}

@@ -71,6 +71,7 @@ type Task struct {
 	Name    string        `json:"name"`    // of its lines in the front's output
 	Command []string      `json:"command"` // one word is given to a shell, several are a program and its arguments
 	Timeout time.Duration `json:"timeout"` // 0: none
+	Quiet   bool          `json:"quiet"`   // its lines are for who asks alone, and not in the front's output
 }
 
 // taskEvent is one line of the answer to a task: lines, and then how it ended.
@@ -130,7 +131,9 @@ func (f *Front) task(ctx context.Context, t Task, say func(line string)) (proces
 		t.Command = []string{"/bin/sh", "-c", t.Command[0]}
 	}
 	return process.Run(ctx, f.process(t.Name, t.Command, home, ""), func(line string) {
-		f.out.say(f.clock(), t.Name, line)
+		if !t.Quiet {
+			f.out.say(f.clock(), t.Name, line)
+		}
 		say(line)
 	})
 }

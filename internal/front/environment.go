@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -38,7 +37,7 @@ var ofManager = []string{"INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", 
 // ownVariables begin so: they are for the front, and what services get of them it makes itself.
 const ownVariables = "LOTSE_"
 
-// secrets are the values that no line may show: those of settings, the passwords in addresses among them, and the lock.
+// secrets are the values that no line may show: those of settings, and the lock.
 func (e environment) secrets(settings []string) (all []secret.Text) {
 	for _, kv := range e {
 		name, value, _ := strings.Cut(kv, "=")
@@ -48,11 +47,6 @@ func (e environment) secrets(settings []string) (all []secret.Text) {
 			continue
 		}
 		all = append(all, secret.New(value))
-		if u, err := url.Parse(value); err == nil && u.User != nil {
-			if password, ok := u.User.Password(); ok {
-				all = append(all, secret.New(password)) // drivers tell it apart from its address
-			}
-		}
 	}
 	if lock, err := e.lock(); err == nil && lock != nil {
 		all = append(all, secret.New(lock.Verifier), secret.New(string(lock.Key)))

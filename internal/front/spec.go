@@ -36,6 +36,7 @@ type Spec struct {
 	Settings []string             `json:"settings,omitempty"` // names of variables whose values are masked; none: all that no platform sets by itself
 
 	Migrations string        `json:"migrations,omitempty"` // folder of the release with SQL files, for `lotse front migrate`
+	Wait       []string      `json:"wait,omitempty"`       // names of migrations that do not run now
 	Postgres   int           `json:"postgres,omitempty"`   // major version of the database that the platform runs for the stage; 0: none
 	Drain      time.Duration `json:"drain,omitempty"`      // what requests in flight get at the end, in nanoseconds; 0: the longest of the services, or 30 s
 	Samples    *Log          `json:"samples,omitempty"`    // where what was counted is told; nil: nowhere

@@ -1,6 +1,7 @@
 package infra
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
@@ -12,6 +13,10 @@ func CodePipeline(app deploy.App, o Options) ([]File, error) {
 	c, err := ciOf(app, o)
 	if err != nil {
 		return nil, err
+	}
+	if c.Tag != "" && c.ByBranch() {
+		return nil, deploy.Hint(fmt.Errorf("%w: a tag starts a later stage, and a pipeline of CodePipeline is started by pushes or by tags, not by both", deploy.ErrUnsupported),
+			"`lotse infra render github-actions`; or on: tag at the first stage")
 	}
 	names := []string{"pipeline.yaml"}
 	for _, project := range c.Projects {

@@ -83,6 +83,7 @@ func (p plan) stageCosts(s stage, machines int) []CostLine {
 	}
 	if s.Postgres > 0 {
 		lines = append(lines, priced("database", s.Name, p.AWS.Database, 1, databasePrices, 3, pricing+"rds/postgresql/pricing/"),
+			CostLine{"snapshots", s.Name, 1, 5, "copies beyond the size of the databases, 0.10 a GB; a drill a week, some hours at 0.019, and disk", pricing + "rds/postgresql/pricing/"},
 			CostLine{"secret", s.Name, 1, 1, "0.40 each", pricing + "secrets-manager/pricing/"})
 	}
 	if p.Volumes {

@@ -34,7 +34,7 @@ type plan struct {
 	LogFields     []string
 	BeanstalkZone string // hosted zone of elasticbeanstalk.com in the region
 
-	ServicePolicy, InstancePolicy, LotsePolicy, PartsPolicy []Statement
+	ServicePolicy, InstancePolicy, LotsePolicy, DatabasesPolicy, PartsPolicy []Statement
 
 	Outputs []output
 }
@@ -113,6 +113,7 @@ func planOf(app deploy.App, o Options) (plan, error) {
 	p.network()
 	p.subjects(app)
 	p.ServicePolicy, p.InstancePolicy, p.LotsePolicy, p.PartsPolicy = servicePolicy(p), instancePolicy(p, anyStage), lotsePolicy(p), partsPolicy(p)
+	p.DatabasesPolicy = databasesPolicy(p)
 	for i, s := range p.Stages {
 		p.Stages[i].InstancePolicy = instancePolicy(p, s.Name)
 	}

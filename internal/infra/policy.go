@@ -42,7 +42,7 @@ func Policy(app deploy.App) []Statement {
 	if err != nil {
 		return nil
 	}
-	return slices.Concat(p.LotsePolicy, p.PartsPolicy)
+	return slices.Concat(p.LotsePolicy, p.DatabasesPolicy, p.PartsPolicy)
 }
 
 const everything = "*"
@@ -106,12 +106,29 @@ func stagePolicy(p plan) []Statement {
 			logs("/lotse/"+app+"/*"), logs("/aws/elasticbeanstalk/"+app+"-*")), nil},
 		{"LogsList", ForEngine, list("logs:DescribeLogGroups"), list(logs("*")), nil},
 	}
-	all = append(all, secretsPolicy(app, ForEngine)...)
-	if p.Databases {
-		all = append(all, Statement{"Database", ForEngine, list("rds:DescribeDBInstances"), list("arn:aws:rds:{region}:{account}:db:" + p.StackName + "-*"), nil},
-			Statement{"SecretsOfDatabases", ForEngine, list("secretsmanager:GetSecretValue"), p.databaseSecrets(), tagged(app)})
+	return append(all, secretsPolicy(app, ForEngine)...)
+}
+
+// databasesPolicy is how databases are looked at, and how snapshots of them are taken, proven and pruned. What may be deleted is what Lotse has
+// tagged, and of instances only scratch ones by name and by tag: the tag is given to nothing else. Which snapshots there are AWS tells of all
+// of a region or of none. RDS makes an instance of an encrypted snapshot with a grant of whoever asks (RDS User Guide, "Encrypting").
+func databasesPolicy(p plan) []Statement {
+	if !p.Databases {
+		return nil
 	}
-	return all
+	of := func(kind, name string) string { return "arn:aws:rds:{region}:{account}:" + kind + ":" + name }
+	instances, snapshots, scratch := of("db", p.StackName+"-*"), of("snapshot", p.StackName+"-*"), of("db", p.StackName+"-*-scratch")
+	return []Statement{
+		{"SecretsOfDatabases", ForEngine, list("secretsmanager:GetSecretValue"), p.databaseSecrets(), tagged(p.App)},
+		{"Database", ForEngine, list("rds:DescribeDBInstances"), list(instances), nil},
+		{"DatabaseSnapshots", ForEngine, list("rds:CreateDBSnapshot"), list(instances, snapshots), nil},
+		{"DatabaseSnapshotsList", ForEngine, list("rds:DescribeDBSnapshots"), list(of("snapshot", "*")), nil},
+		{"DatabaseSnapshotsEnd", ForEngine, list("rds:DeleteDBSnapshot"), list(snapshots), tagged(p.App)},
+		{"DatabaseTags", ForEngine, list("rds:AddTagsToResource"), list(snapshots, scratch), nil},
+		{"DatabaseScratch", ForEngine, list("rds:RestoreDBInstanceFromDBSnapshot"), list(snapshots, scratch, of("subgrp", p.StackName), of("subgrp", p.StackName+"-*"), of("pg", p.StackName+"-*"), of("og", "default:*")), nil},
+		{"DatabaseScratchEnd", ForEngine, list("rds:DeleteDBInstance"), list(scratch), []Condition{{"StringEquals", "aws:ResourceTag/lotse:kind", list("scratch")}}},
+		{"DatabaseScratchKey", ForEngine, list("kms:CreateGrant", "kms:DescribeKey"), list("{key}"), []Condition{{"StringEquals", "kms:ViaService", list("rds.{region}.amazonaws.com")}}},
+	}
 }
 
 // secretsPolicy is how secrets of the app are kept and read, wherever its stages run. by is who calls the first of them.
@@ -119,7 +136,7 @@ func secretsPolicy(app, by string) []Statement {
 	return []Statement{
 		{"Secrets", by, list("secretsmanager:DescribeSecret", "secretsmanager:CreateSecret", "secretsmanager:TagResource",
 			"secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"), list(secret("lotse/" + app + "/*")), nil},
-		{"SecretsOfPeople", ForSecrets, list("secretsmanager:DeleteSecret", "secretsmanager:RestoreSecret"), list(secret("lotse/" + app + "/*")), nil},
+		{"SecretsOfPeople", ForSecrets, list("secretsmanager:DeleteSecret", "secretsmanager:RestoreSecret", "secretsmanager:UpdateSecretVersionStage"), list(secret("lotse/" + app + "/*")), nil},
 		// Of "*", since neither has a resource in IAM. A batch gives only the values that GetSecretValue allows (Service Authorization Reference,
 		// "AWS Secrets Manager"; Secrets Manager User Guide, "Permission to retrieve a group of secret values in a batch").
 		{"SecretsList", ForSecrets, list("secretsmanager:BatchGetSecretValue", "secretsmanager:ListSecrets"), list(everything), nil},

@@ -31,6 +31,14 @@ func Bucket(d time.Duration) int {
 	return min(int(math.Ceil(4*math.Log2(float64(d)/float64(first)))), Buckets-1)
 }
 
+// Rounded is a duration as people read it: to the millisecond, and short ones to a tenth of one.
+func Rounded(d time.Duration) time.Duration {
+	if d < 10*time.Millisecond {
+		return d.Round(100 * time.Microsecond)
+	}
+	return d.Round(time.Millisecond)
+}
+
 // Sum is how many durations were counted.
 func (h Histogram) Sum() (n uint64) {
 	for _, c := range h {

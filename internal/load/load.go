@@ -42,6 +42,7 @@ type Plan struct {
 	DownloadBytes int64         // default 1 MiB
 	DownloadTime  time.Duration // default 10 s
 	Pause         time.Duration // of a client between two requests, default 5 ms
+	Rate          int           // requests a second in all, in place of Pause, begun on time as long as a client is free; 0: as Pause has it
 	Timeout       time.Duration // for one whole answer beside DownloadTime, default 30 s
 
 	Requests int           // stop after so many in all; 0: no such bound
@@ -92,6 +93,7 @@ type Hammer struct {
 	alive context.Context // ends with abandon
 	idle  chan struct{}   // closed when every client has ended
 	left  chan struct{}   // a token per request that may still begin; nil without a bound
+	due   chan struct{}   // a token per request that is to begin now; nil without a rate
 }
 
 // Start sets the clients to work and returns at once. When ctx ends they stop as after Stop.
@@ -108,6 +110,10 @@ func Start(ctx context.Context, p Plan) *Hammer {
 		for range p.Requests {
 			h.left <- struct{}{}
 		}
+	}
+	if p.Rate > 0 {
+		h.due = make(chan struct{}, p.Rate*int(h.plan.Timeout/time.Second+1))
+		go h.pace()
 	}
 	context.AfterFunc(h.going, h.tally.stop)
 	var clients sync.WaitGroup
@@ -168,6 +174,9 @@ func (h *Hammer) drive(c client) {
 	}
 	for h.take() {
 		c.once(h.going, h.alive)
+		if h.due != nil {
+			continue
+		}
 		select {
 		case <-h.going.Done():
 		case <-time.After(h.plan.Pause):
@@ -175,8 +184,34 @@ func (h *Hammer) drive(c client) {
 	}
 }
 
+// pace says when requests are to begin. What no client was free for, begins later.
+func (h *Hammer) pace() {
+	ticker := time.NewTicker(max(time.Second/time.Duration(h.plan.Rate), time.Millisecond))
+	defer ticker.Stop()
+	begun, said := time.Now(), 0
+	for {
+		select {
+		case <-h.going.Done():
+			return
+		case <-ticker.C:
+		}
+		for owed := int(time.Since(begun).Seconds() * float64(h.plan.Rate)); said < owed; said++ {
+			select {
+			case h.due <- struct{}{}:
+			default: // nobody has begun anything for as long as an answer may take
+			}
+		}
+	}
+}
+
 // take reports whether one more request may begin.
 func (h *Hammer) take() bool {
+	if h.due != nil {
+		select {
+		case <-h.due:
+		case <-h.going.Done():
+		}
+	}
 	if h.going.Err() != nil {
 		return false
 	}

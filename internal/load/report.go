@@ -9,10 +9,12 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/http/httptrace"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -73,10 +75,19 @@ type attempt struct {
 	start   time.Time
 	retried int
 	release string
+	idle    atomic.Int64 // how long its connection had waited, in nanoseconds
 }
 
 func (a *attempt) served(release string) { a.release = release }
-func (a *attempt) end(f *failure)        { a.to.end(a, f) }
+
+// over notes the connection. One that has been idle since before a kill is of the process that was killed, though the client may not have
+// heard of its end yet.
+func (a *attempt) over(c httptrace.GotConnInfo) { a.idle.Store(int64(c.IdleTime)) }
+
+// since is from when on the attempt, or the connection that it got, was with the server.
+func (a *attempt) since() time.Time { return a.from.Add(-time.Duration(a.idle.Load())) }
+
+func (a *attempt) end(f *failure) { a.to.end(a, f) }
 
 // drop ends an attempt that the server may leave unanswered.
 func (a *attempt) drop() { a.to.drop(a) }
@@ -120,7 +131,7 @@ func (t *tally) end(a *attempt, f *failure) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	killed := f != nil && t.overlapsKill(a.from)
+	killed := f != nil && t.overlapsKill(a.since())
 	for _, fig := range []*figures{t.all, t.kind(a.kind)} {
 		fig.Requests++
 		fig.Retried += a.retried

@@ -103,7 +103,7 @@ func (h *Hammer) downloader(t *http.Transport, kind string) func(going, alive co
 // transport retries too, so what counts is how often the request was really sent. The caller closes the answer.
 func (h *Hammer) ask(ctx context.Context, a *attempt, t http.RoundTripper, method, path string, body func() io.Reader, timeout time.Duration, headers ...string) (*answer, *failure) {
 	var sent atomic.Int32
-	trace := &httptrace.ClientTrace{WroteHeaders: func() { sent.Add(1) }}
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { sent.Add(1) }, GotConn: a.over}
 	for try := 1; ; try++ {
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		req, err := h.request(httptrace.WithClientTrace(ctx, trace), method, path, body, headers)

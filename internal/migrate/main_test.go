@@ -31,6 +31,17 @@ var (
 const victim = "LOTSE_TEST_MIGRATE"
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(victim); dir != "" && os.Getenv("LOTSE_TEST_JUDGE") != "" {
+		_, err := quick().Judge(context.Background(), deploy.MigrationQuestion{Files: os.DirFS(dir), Dir: "m"})
+		fmt.Println(err)
+		os.Exit(0)
+	}
+	if dir := os.Getenv(victim); dir != "" && os.Getenv("LOTSE_TEST_COMMAND") != "" {
+		dsn := secret.New(os.Getenv("DATABASE_URL"))
+		_, err := quick().Run(context.Background(), dsn, sent(dsn, dir))
+		fmt.Println(err)
+		os.Exit(0)
+	}
 	if dir := os.Getenv(victim); dir != "" {
 		_, err := quick().Migrate(context.Background(), secret.New(os.Getenv("DATABASE_URL")), os.DirFS(dir), "m")
 		fmt.Println(err)

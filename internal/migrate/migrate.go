@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -53,7 +54,7 @@ func New(c Config) *Migrator {
 type commandTag = pgconn.CommandTag
 
 // Migrate implements deploy.Migrator. After an error, what it returns beside it is what was done before.
-func (m *Migrator) Migrate(ctx context.Context, url secret.Text, files fs.FS, dir string) (deploy.Migrated, error) {
+func (m *Migrator) Migrate(ctx context.Context, url secret.Text, files fs.FS, dir string, wait ...string) (deploy.Migrated, error) {
 	var done deploy.Migrated
 	folder, err := read(files, dir)
 	if err != nil {
@@ -78,6 +79,10 @@ func (m *Migrator) Migrate(ctx context.Context, url secret.Text, files fs.FS, di
 	done.Before, done.TakenOver = before, taken
 	newest := book.greatest()
 	for _, f := range todo {
+		if slices.Contains(wait, f.name) {
+			done.Waiting = append(done.Waiting, f.name)
+			continue
+		}
 		begun := time.Now()
 		if err := (run{m.Config, conn, book, len(done.Applied)}).apply(ctx, f); err != nil {
 			return done, err

@@ -19,6 +19,7 @@ type script struct {
 	statements []span
 	alone      bool   // annotated: not in a transaction
 	sum        string // of what runs
+	acts       []act  // of a command: its statements with their values; nil: a file
 }
 
 // span is a piece of a script, in runes.

@@ -39,22 +39,30 @@ func (b book) greatest() int64 {
 	return greatest
 }
 
-// open finds the table, or makes it in the transaction. It is found without a right on it, so that a role which lacks one is told so
-// and does not make a second.
+// open finds the table, or makes it in the transaction.
 func open(ctx context.Context, tx pgx.Tx) (book, error) {
+	b, err := find(ctx, tx)
+	if err == nil && b.table == "" {
+		return create(ctx, tx)
+	}
+	return b, err
+}
+
+// find returns the zero book where there is none. It is found without a right on it, so that a role which lacks one is told so and does
+// not make a second.
+func find(ctx context.Context, tx pgx.Tx) (b book, err error) {
 	var schema, table string
-	err := tx.QueryRow(ctx, `select n.nspname, c.relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+	err = tx.QueryRow(ctx, `select n.nspname, c.relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
 		where c.relkind in ('r', 'p') and (n.nspname = 'lotse' and c.relname = 'migrations' or n.nspname = current_schema() and c.relname = 'lotse_migrations')
 		order by n.nspname = 'lotse' desc limit 1`).Scan(&schema, &table)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return b, nil
+	}
 	if err == nil {
-		b := book{table: pgx.Identifier{schema, table}.Sanitize()}
+		b.table = pgx.Identifier{schema, table}.Sanitize()
 		b.rows, err = b.read(ctx, tx)
-		return b, err
 	}
-	if !errors.Is(err, pgx.ErrNoRows) {
-		return book{}, err
-	}
-	return create(ctx, tx)
+	return b, err
 }
 
 // columns of the table. "applied_at" is null while a file is done in part.
@@ -154,6 +162,22 @@ func (b book) trying(ctx context.Context, to execer, f file, statement int) erro
 func (b book) finished(ctx context.Context, to execer, f file) error {
 	_, err := to.Exec(ctx, "update "+b.table+` set statements = $2, checksum = $3, trying = 0, applied_at = clock_timestamp(),
 		duration = clock_timestamp() - begun_at where version = $1`, f.version, len(f.statements), f.sum)
+	return err
+}
+
+// theCommand is the number of the row of a command that migrates; files have none below 0.
+const theCommand = -1
+
+// commandBegun records that a command runs from now on.
+func (b book) commandBegun(ctx context.Context, to execer, line string) error {
+	_, err := to.Exec(ctx, "insert into "+b.table+` (version, name, checksum, trying) values ($1, $2, '', 1)
+		on conflict (version) do update set name = excluded.name, trying = 1, begun_at = clock_timestamp(), applied_at = null, duration = null`, theCommand, line)
+	return err
+}
+
+// commandEnded records that it came through.
+func (b book) commandEnded(ctx context.Context, to execer) error {
+	_, err := to.Exec(ctx, "update "+b.table+` set trying = 0, applied_at = clock_timestamp(), duration = clock_timestamp() - begun_at where version = $1`, theCommand)
 	return err
 }
 

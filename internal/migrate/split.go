@@ -65,18 +65,10 @@ func (l *lexer) peek(i int) rune {
 
 // step takes one sign, word, quote or comment.
 func (l *lexer) step() {
-	r := l.peek(0)
-	switch {
-	case unicode.IsSpace(r):
-		l.at++
+	if l.blank() {
 		return
-	case r == '-' && l.peek(1) == '-':
-		l.line()
-		return
-	case r == '/' && l.peek(1) == '*':
-		l.comment()
-		return
-	case r == ';' && l.depth == 0 && l.body == 0:
+	}
+	if l.peek(0) == ';' && l.depth == 0 && l.body == 0 {
 		l.at++
 		if l.from >= 0 {
 			l.end(l.at)
@@ -87,26 +79,54 @@ func (l *lexer) step() {
 		l.from = l.at
 	}
 	switch {
-	case r == '\'':
-		l.quote('\'', false)
-	case r == '"':
-		l.quote('"', false)
+	case l.literal():
+	case isWord(l.peek(0)):
+		l.word()
+	default:
+		l.sign()
+	}
+}
+
+// blank goes behind white space or a comment, and reports whether there was one.
+func (l *lexer) blank() bool {
+	switch r := l.peek(0); {
+	case unicode.IsSpace(r):
+		l.at++
+	case r == '-' && l.peek(1) == '-':
+		l.line()
+	case r == '/' && l.peek(1) == '*':
+		l.comment()
+	default:
+		return false
+	}
+	return true
+}
+
+// literal goes behind a text, or a name in quotes, and reports whether there was one.
+func (l *lexer) literal() bool {
+	switch r := l.peek(0); {
+	case r == '\'', r == '"':
+		l.quote(r, false)
 	case (r == 'e' || r == 'E') && l.peek(1) == '\'':
 		l.at++
 		l.quote('\'', true)
 	case r == '$':
 		l.dollar()
-	case isWord(r):
-		l.word()
 	default:
-		switch r {
-		case '(':
-			l.depth++
-		case ')':
-			l.depth = max(0, l.depth-1)
-		}
-		l.at++
+		return false
 	}
+	return true
+}
+
+// sign goes behind one sign, and counts brackets.
+func (l *lexer) sign() {
+	switch l.peek(0) {
+	case '(':
+		l.depth++
+	case ')':
+		l.depth = max(0, l.depth-1)
+	}
+	l.at++
 }
 
 func (l *lexer) line() {
@@ -171,13 +191,18 @@ func isWord(r rune) bool {
 	return r == '_' || r == '$' || r >= 0x80 || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 }
 
-// word takes an identifier or a keyword, and counts what opens and closes the body of a function.
-func (l *lexer) word() {
+// name takes an identifier or a keyword, and returns it in small letters.
+func (l *lexer) name() string {
 	begin := l.at
 	for l.at < len(l.text) && isWord(l.text[l.at]) {
 		l.at++
 	}
-	word := strings.ToLower(string(l.text[begin:l.at]))
+	return strings.ToLower(string(l.text[begin:l.at]))
+}
+
+// word takes an identifier or a keyword, and counts what opens and closes the body of a function.
+func (l *lexer) word() {
+	word := l.name()
 	if len(l.words) < 4 {
 		l.words = append(l.words, word)
 	}

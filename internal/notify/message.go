@@ -25,8 +25,10 @@ type message struct {
 	Stage string      `json:"stage"`
 	URL   string      `json:"url,omitempty"` // of the stage
 	Verb  deploy.Verb `json:"verb,omitempty"`
+	Data  string      `json:"data,omitempty"` // what went wrong with the data of the stage, in a sentence; then there is no rollout
 
-	Trigger deploy.Trigger `json:"trigger,omitempty"` // push, where one began it
+	Trigger deploy.Trigger `json:"trigger,omitempty"` // push, tag or schedule, where one began it
+	Tag     string         `json:"tag,omitempty"`     // that began it
 	Rollout string         `json:"rollout,omitempty"`
 	Release deploy.Digest  `json:"release,omitempty"` // none where the pipeline failed
 	Commit  string         `json:"commit,omitempty"`
@@ -54,7 +56,12 @@ const (
 
 func newMessage(s story, names []string) message {
 	r := s.rollout
-	m := message{ID: s.id(), Event: "success", App: r.Stage.App, Stage: r.Stage.Stage, URL: r.URL, Verb: r.Verb, Trigger: r.Trigger, Rollout: r.ID,
+	if a := s.alarm; a != nil {
+		clean := newCleaner(s.settings, names)
+		return message{ID: s.id(), Event: "failure", App: r.Stage.App, Stage: r.Stage.Stage, URL: r.URL, Data: a.What, Ended: a.at,
+			Failure: &failure{Step: a.kind, Cause: clean.text(a.Why), Hint: clean.text(a.Hint), Code: a.Code}}
+	}
+	m := message{ID: s.id(), Event: "success", App: r.Stage.App, Stage: r.Stage.Stage, URL: r.URL, Verb: r.Verb, Trigger: r.Trigger, Tag: r.Tag, Rollout: r.ID,
 		Release: r.Release, Commit: r.Commit, Began: r.Began, Ended: r.Ended, Seconds: r.Ended.Sub(r.Began).Round(time.Millisecond).Seconds()}
 	if r.Outcome != deploy.Settled && r.Outcome != deploy.Over {
 		m.Event, m.Failure = "failure", newFailure(r, newCleaner(s.settings, names))
@@ -165,6 +172,8 @@ func (m message) title() string {
 	switch {
 	case m.Event == "test":
 		return at + ": a test message of Lotse"
+	case m.Data != "":
+		return at + ": " + m.Data
 	case m.Failure == nil:
 		return at + " serves release " + m.Release.Short()
 	case m.Failure.Aborted:
@@ -182,12 +191,12 @@ func (m message) noun() string {
 
 // facts are for the line below the title.
 func (m message) facts() []string {
-	if m.Event == "test" {
+	if m.Event == "test" || m.Data != "" {
 		return nil
 	}
 	facts := []string{m.noun()}
 	if m.Trigger != "" {
-		facts[0] += " by " + string(m.Trigger)
+		facts[0] += " by " + strings.TrimSpace(string(m.Trigger)+" "+m.Tag)
 	}
 	if m.Failure != nil && m.Release != "" {
 		facts = append(facts, "release "+m.Release.Short())

@@ -104,8 +104,11 @@ func (t *Teller) Run(ctx context.Context) error {
 	return nil
 }
 
-// tale is one notice of one rollout.
-type tale struct{ rollout, notice string }
+// tale is one notice of one rollout, or of one event about data.
+type tale struct {
+	rollout, notice string
+	of              int64
+}
 
 // toldBefore are the tales that need not be told again.
 func (t *Teller) toldBefore(ctx context.Context) (map[tale]bool, error) {
@@ -119,7 +122,7 @@ func (t *Teller) toldBefore(ctx context.Context) (map[tale]bool, error) {
 		if err != nil {
 			return nil, err
 		}
-		told[tale{e.Rollout, d.Notice}] = true
+		told[tale{e.Rollout, d.Notice, d.Of}] = true
 	}
 	return told, nil
 }
@@ -130,7 +133,7 @@ func (t *Teller) round(ctx context.Context, seen int64, told map[tale]bool) (int
 	if err != nil || len(head) == 0 {
 		return seen, err
 	}
-	ends, err := t.Ledger.Events(ctx, deploy.EventQuery{After: seen, Kinds: []string{deploy.KindSettled, deploy.KindReverted}})
+	ends, err := t.Ledger.Events(ctx, deploy.EventQuery{After: seen, Kinds: append(deploy.DataAlarms(), deploy.KindSettled, deploy.KindReverted)})
 	if err != nil {
 		return seen, err
 	}
@@ -141,7 +144,13 @@ func (t *Teller) round(ctx context.Context, seen int64, told map[tale]bool) (int
 			continue // a controller before this one has seen to it while it could
 		}
 		stage := deploy.StageRef{App: e.App, Stage: e.Stage}
-		t.enqueue(ctx, queue{stage: stage}, func(ctx context.Context) { t.take(ctx, e.Rollout, told) })
+		t.enqueue(ctx, queue{stage: stage}, func(ctx context.Context) {
+			if e.Rollout == "" {
+				t.takeAlarm(ctx, e, told)
+				return
+			}
+			t.take(ctx, e.Rollout, told)
+		})
 	}
 	return newest, nil
 }
@@ -165,7 +174,7 @@ func (t *Teller) take(ctx context.Context, id string, told map[tale]bool) {
 		return
 	}
 	for _, n := range s.app.Notify {
-		if n.Tells(s.rollout.Stage.Stage, s.rollout.Outcome) && !told[tale{id, n.Name}] {
+		if n.Tells(s.rollout.Stage.Stage, s.rollout.Outcome) && !told[tale{id, n.Name, 0}] {
 			one := s
 			one.notice = n
 			t.enqueue(ctx, queue{s.rollout.Stage, n.Name}, func(ctx context.Context) { t.tell(ctx, one) })
@@ -179,9 +188,65 @@ type story struct {
 	app      deploy.App
 	settings deploy.Settings
 	notice   deploy.Notice
+	alarm    *alarm // instead of the end of the rollout; nil: that
 }
 
-func (s story) id() string { return s.rollout.ID + "-" + s.notice.Name }
+// alarm is what went wrong with the data of a stage.
+type alarm struct {
+	deploy.DataAlarm
+	seq  int64
+	kind string
+	at   time.Time
+}
+
+func (s story) id() string {
+	if s.alarm != nil {
+		return fmt.Sprintf("data-%d-%s", s.alarm.seq, s.notice.Name)
+	}
+	return s.rollout.ID + "-" + s.notice.Name
+}
+
+// at is when it happened.
+func (s story) at() time.Time {
+	if s.alarm != nil {
+		return s.alarm.at
+	}
+	return s.rollout.Ended
+}
+
+// takeAlarm finds out who is told of what went wrong with the data of a stage: by the lotse.yaml of what the stage serves.
+func (t *Teller) takeAlarm(ctx context.Context, e deploy.Event, told map[tale]bool) {
+	what, alarms := deploy.DataAlarmOf(e)
+	if !alarms {
+		return
+	}
+	s := story{alarm: &alarm{what, e.Seq, e.Kind, e.At}}
+	look := func() (struct{}, error) {
+		settled, err := t.Ledger.Events(ctx, deploy.EventQuery{App: e.App, Stage: e.Stage, Kinds: []string{deploy.KindSettled}, Last: 1})
+		if err != nil || len(settled) == 0 {
+			return struct{}{}, errors.Join(err, deploy.ErrNotFound)
+		}
+		if s.rollout, err = t.Rollouts.Rollout(ctx, settled[0].Rollout); err == nil {
+			s.app, s.settings, err = t.Rollouts.Described(ctx, s.rollout)
+		}
+		return struct{}{}, err
+	}
+	_, err := backoff.Retry(ctx, look, backoff.WithBackOff(newBackOff()), backoff.WithMaxTries(lookTries))
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		t.Log.Error("who is to be told of the data of a stage cannot be read; it is tried again when the controller starts", "stage", e.App+"/"+e.Stage, "error", err)
+		return
+	}
+	for _, n := range s.app.Notify {
+		if n.TellsFailures(e.Stage) && !told[tale{"", n.Name, e.Seq}] {
+			one := s
+			one.notice = n
+			t.enqueue(ctx, queue{s.rollout.Stage, n.Name}, func(ctx context.Context) { t.tell(ctx, one) })
+		}
+	}
+}
 
 // names are those of people that must not be told; one that cannot be had is no reason to tell nothing.
 func (t *Teller) names(ctx context.Context) []string {

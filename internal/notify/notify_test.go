@@ -431,3 +431,46 @@ func TestTestNotices(t *testing.T) {
 		t.Error("the ledger heard of a test")
 	}
 }
+
+// What goes wrong with the data of a stage is told at once, once, to those who hear of failures; what fails again is not, nor what goes well.
+func TestDataAlarms(t *testing.T) {
+	chat, quiet := newEndpoint(t, slackSays(200, "ok")), newEndpoint(t, slackSays(200, ""))
+	p := newPort(t, trusting(chat, quiet), deploy.Notice{Name: "team", Kind: "slack", URL: "SLACK"}, deploy.Notice{Name: "good", Kind: "webhook", URL: "HOOK", On: []string{"success"}})
+	p.address("SLACK", chat.URL)
+	p.address("HOOK", quiet.URL)
+	stop := p.run()
+	p.settled("r1")
+	p.eventually(2)
+	for kind, data := range map[string]string{deploy.KindSnapshotTaken: `{"taken":{"id":"a"}}`, deploy.KindSnapshotProven: `{"snapshot":"a"}`,
+		deploy.KindSnapshotFailed: `{"failed":"again","again":true}`, deploy.KindSnapshotPruned: `{"pruned":["b"]}`} {
+		p.data(kind, data)
+	}
+	p.data(deploy.KindSnapshotFailed, `{"failed":"not enough disk space: 3 MB are free","hint":"make room","code":"no-space"}`)
+	p.data(deploy.KindSnapshotMissed, `{"failed":"no controller was there"}`)
+	p.data(deploy.KindSnapshotUnproven, `{"failed":"orders has 3 rows, not 4"}`)
+	p.data(deploy.KindRestoreFailed, `{"failed":"the check refuses it"}`)
+	p.eventually(6)
+	stop()
+	p.run()() // another controller: nothing is left to tell
+	var texts []string
+	for _, h := range chat.heard {
+		texts = append(texts, string(h.body))
+	}
+	all := strings.Join(texts, "\n")
+	if len(texts) != 5 || len(quiet.heard) != 1 {
+		t.Errorf("%d and %d were heard:\n%s", len(texts), len(quiet.heard), all)
+	}
+	for _, want := range []string{"shop/dev: a snapshot failed", "3 MB are free", "make room", "shop/dev: a snapshot was missed", "shop/dev: a snapshot could not be proven",
+		"orders has 3 rows", "shop/dev: a restore went back"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("nobody heard %q in:\n%s", want, all)
+		}
+	}
+}
+
+func (p *port) data(kind, data string) {
+	p.t.Helper()
+	if _, err := p.book.Append(p.t.Context(), deploy.Event{Kind: kind, App: "shop", Stage: "dev", Data: []byte(data)}); err != nil {
+		p.t.Fatal(err)
+	}
+}

@@ -60,7 +60,7 @@ func newBackOff() *backoff.ExponentialBackOff {
 // controller tells it.
 func (t *Teller) tell(ctx context.Context, s story) {
 	attempt := 0
-	left := time.Until(s.rollout.Ended.Add(tellWithin))
+	left := time.Until(s.at().Add(tellWithin))
 	if left <= 0 {
 		t.record(ctx, s, attempt, errTooOld)
 		return
@@ -117,6 +117,9 @@ func (t *Teller) record(ctx context.Context, s story, attempt int, failed error)
 	ctx = context.WithoutCancel(ctx)
 	told := deploy.Told{Notice: s.notice.Name, Kind: s.notice.Kind, Attempt: attempt}
 	log := t.Log.With("notice", s.notice.Name, "stage", s.rollout.Stage.String(), "rollout", s.rollout.ID)
+	if s.alarm != nil {
+		told.Of = s.alarm.seq
+	}
 	if failed != nil {
 		told.Failed = failed.Error()
 		log.Warn("a notice is not told", "attempts", attempt, "why", told.Failed)
@@ -124,6 +127,9 @@ func (t *Teller) record(ctx context.Context, s story, attempt int, failed error)
 	data, err := json.Marshal(told)
 	if err == nil {
 		event := deploy.Event{Kind: deploy.KindTold, App: s.rollout.Stage.App, Stage: s.rollout.Stage.Stage, Rollout: s.rollout.ID, Data: data}
+		if s.alarm != nil {
+			event.Rollout = ""
+		}
 		_, err = backoff.Retry(ctx, func() (deploy.Event, error) { return t.Ledger.Append(ctx, event) },
 			backoff.WithBackOff(backoff.NewExponentialBackOff()), backoff.WithMaxTries(recordTries))
 	}

@@ -333,7 +333,7 @@ func TestKill(t *testing.T) {
 // Where this process is root, the browser runs as somebody else, who may lock its pages up.
 func TestAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("NOT RUN: only root can run a browser as somebody else")
+		t.Skip("NOT RUN: only root can run a browser as somebody else, so that nothing was shown of that")
 	}
 	opened(t)
 	if err := os.Chmod(os.TempDir(), 0o711); err != nil {

@@ -60,12 +60,13 @@ import (
 // Config is what a pipeline needs. Depot, Dir and Log must be set.
 type Config struct {
 	Depot    *depot.Depot
-	Dir      string        // its state: checkouts, logs, the home of the steps
-	User     *process.User // who the steps run as; nil: the caller. Another one than the caller needs root
-	Budget   int64         // bytes of the depot that Prune leaves, default 10 GiB
-	Reserve  int64         // bytes that must be free on the disk before something is built, default 1 GiB
-	Parallel int           // steps that run at once, default two for each core, as some wait for the network, but at least 4
-	Inherit  []string      // names of further variables that the steps inherit; their values are part of every cache key
+	Dir      string         // its state: checkouts, logs, the home of the steps
+	User     *process.User  // who the steps run as; nil: the caller. Another one than the caller needs root
+	Budget   int64          // bytes of the depot that Prune leaves, default 10 GiB
+	Reserve  int64          // bytes that must be free on the disk before something is built, default 1 GiB
+	Parallel int            // steps that run at once, default two for each core, as some wait for the network, but at least 4
+	Inherit  []string       // names of further variables that the steps inherit; their values are part of every cache key
+	Hider    *process.Hider // what no step may print; nil: nothing is known
 	Clock    func() time.Time
 	Log      *slog.Logger
 }
@@ -75,6 +76,7 @@ type Pipeline struct {
 	config Config
 	depot  *depot.Depot
 	tools  *toolbox
+	leaks  *leakFinder
 	later  sync.WaitGroup // checkouts that are being removed
 	noting sync.Mutex     // the notes of releases are changed one at a time
 }
@@ -101,6 +103,9 @@ func New(c Config) (*Pipeline, error) {
 		c.Clock = time.Now
 	}
 	p := &Pipeline{config: c, depot: c.Depot}
+	if p.leaks, err = newLeakFinder(); err != nil {
+		return nil, err
+	}
 	p.tools = &toolbox{depot: c.Depot, user: c.User, home: p.home(), versions: map[string]string{}}
 	if err := p.makeFolders(); err != nil {
 		return nil, fmt.Errorf("open the pipeline: %w", spaced(err))

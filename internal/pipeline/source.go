@@ -38,6 +38,7 @@ type Sources struct {
 	mu     sync.Mutex
 	copies map[string]*sync.Mutex // held while one is written; by path
 	heads  map[string]localHead   // by repository and branch
+	tags   map[string]localTags   // by repository and pattern
 }
 
 var _ deploy.Sources = (*Sources)(nil)
@@ -65,7 +66,7 @@ func OpenSources(c SourcesConfig) (*Sources, error) {
 				"give everybody the right to enter it (chmod o+x), or take another folder")
 		}
 	}
-	return &Sources{config: c, copies: map[string]*sync.Mutex{}, heads: map[string]localHead{}}, nil
+	return &Sources{config: c, copies: map[string]*sync.Mutex{}, heads: map[string]localHead{}, tags: map[string]localTags{}}, nil
 }
 
 // Find implements deploy.Sources.

@@ -93,6 +93,12 @@ func (s *Sources) Fetch(ctx context.Context, o deploy.Origin, branch string, tok
 	if head == "" {
 		return deploy.Commit{}, fmt.Errorf("%w: there is no branch %s", deploy.ErrNotFound, branch)
 	}
+	return s.bring(ctx, o, "heads/"+branch, head, token)
+}
+
+// bring copies the commit to which a ref points, and keeps it under the same name. head says what the ref names; elsewhere it may have
+// moved since.
+func (s *Sources) bring(ctx context.Context, o deploy.Origin, ref, head string, token secret.Text) (c deploy.Commit, err error) {
 	at := s.at(o)
 	defer s.hold(at)()
 	if err := s.makeCopy(ctx, at, head); err != nil {
@@ -101,28 +107,28 @@ func (s *Sources) Fetch(ctx context.Context, o deploy.Origin, branch string, tok
 	if o.Local {
 		err = away(s.take(ctx, at, o.URL, head))
 	} else {
-		head, err = s.fetch(ctx, at, o, branch, token)
+		head, err = s.fetch(ctx, at, o, ref, token)
 	}
 	if err != nil {
 		return deploy.Commit{}, err
 	}
 	g := s.copied(at)
 	// What a branch pointed to stays in its reflog, and so stays there when history is rewritten.
-	if _, err := g.output(ctx, "update-ref", "--create-reflog", "-m", "pushed", "refs/heads/"+branch, head); err != nil {
+	if _, err := g.output(ctx, "update-ref", "--create-reflog", "-m", "pushed", "refs/"+ref, head); err != nil {
 		return deploy.Commit{}, err
 	}
 	s.tidy(ctx, g)
 	return s.Commit(ctx, o, head)
 }
 
-func (s *Sources) fetch(ctx context.Context, at string, o deploy.Origin, branch string, token secret.Text) (string, error) {
+func (s *Sources) fetch(ctx context.Context, at string, o deploy.Origin, ref string, token secret.Text) (string, error) {
 	g := s.remote(token)
 	g.args = append(g.args, "--git-dir="+at)
 	if _, err := g.ended(ctx, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--", o.URL,
-		"+refs/heads/"+branch+":refs/fetched/"+branch); err != nil {
+		"+refs/"+ref+":refs/fetched/"+ref); err != nil {
 		return "", unread(err, o, token)
 	}
-	said, err := s.copied(at).output(ctx, "rev-parse", "--verify", "refs/fetched/"+branch+"^{commit}")
+	said, err := s.copied(at).output(ctx, "rev-parse", "--verify", "refs/fetched/"+ref+"^{commit}")
 	return strings.TrimSpace(said), err
 }
 

@@ -30,8 +30,13 @@ const trusted = time.Minute
 // marks are the looks of the files in which git keeps a branch: loose, packed, or in a reftable. Git writes each of them aside and
 // renames it, so that a change is another file. Three system calls instead of a process are what makes a look every two seconds free.
 func marks(repo, branch string) string {
+	return looks(repo, filepath.Join("refs", "heads", filepath.FromSlash(branch)))
+}
+
+// looks are the looks of one loose ref, or of a folder of them: a file that comes, goes or is renamed changes its folder.
+func looks(repo, ref string) string {
 	var all strings.Builder
-	for _, name := range []string{filepath.Join("refs", "heads", filepath.FromSlash(branch)), "packed-refs", filepath.Join("reftable", "tables.list")} {
+	for _, name := range []string{ref, "packed-refs", filepath.Join("reftable", "tables.list")} {
 		var st syscall.Stat_t
 		if err := syscall.Stat(filepath.Join(repo, name), &st); err != nil {
 			fmt.Fprintf(&all, "%v;", err)

@@ -248,7 +248,7 @@ func (w *walk) spec(s *step) process.Spec {
 		Command: []string{"sh", "-eu", "-c", s.Run},
 		Dir:     filepath.Join(w.slot.src(), filepath.FromSlash(s.in)),
 		Env:     append(w.env.with(w.commit.At.Unix(), w.slot.tmp()), s.baked...),
-		Mask:    w.env.masks,
+		Mask:    append(w.p.config.Hider.Values(), w.env.masks...),
 		User:    w.p.config.User,
 		Grace:   3 * time.Second,
 	}

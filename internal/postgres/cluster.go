@@ -31,6 +31,10 @@ type Cluster struct {
 	Binaries Binaries
 
 	Clock func() time.Time // for the life of certificates; nil: time.Now
+
+	// Scratch makes a cluster that is thrown away: it does not wait for the disk, and what a crash leaves of it is of no use. Its superuser
+	// has another name, so that "postgres" can be a role of what is tried out there.
+	Scratch bool
 }
 
 // User is a numeric user.
@@ -38,6 +42,15 @@ type User struct{ UID, GID uint32 }
 
 // Superuser is the name of the role that is reached over the socket alone, without a password.
 const Superuser = "postgres"
+
+const scratchSuperuser = "lotse_scratch"
+
+func (c Cluster) superuser() string {
+	if c.Scratch {
+		return scratchSuperuser
+	}
+	return Superuser
+}
 
 // serviceUser is who PostgreSQL runs as when the caller is root.
 const serviceUser = "postgres"
@@ -253,8 +266,14 @@ func (c Cluster) makeData(ctx context.Context, owner User) error {
 func (c Cluster) initdb(ctx context.Context, b Binaries, owner User, dir string) error {
 	// The C locale sorts by code point, the same in every version of the C library: an upgrade of the machine cannot damage
 	// an index. Those who want German order say COLLATE "de-x-icu" where they want it.
-	cmd := c.as(ctx, owner, filepath.Join(b.Dir, "initdb"), "-D", dir, "-U", Superuser, "--encoding=UTF8", "--locale=C",
-		"--auth-local=peer", "--auth-host=scram-sha-256", "--data-checksums")
+	argv := []string{filepath.Join(b.Dir, "initdb"), "-D", dir, "-U", c.superuser(), "--encoding=UTF8", "--locale=C",
+		"--auth-local=peer", "--auth-host=scram-sha-256"}
+	if c.Scratch {
+		argv = append(argv, "--no-sync")
+	} else {
+		argv = append(argv, "--data-checksums")
+	}
+	cmd := c.as(ctx, owner, argv...)
 	out, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -12,11 +12,11 @@ import (
 
 // configure writes PostgreSQL's three files where they differ from what they should be.
 func (c Cluster) configure(owner User) error {
-	ident, err := identFile(owner)
+	ident, err := identFile(owner, c.superuser())
 	if err != nil {
 		return err
 	}
-	for name, text := range map[string]string{"postgresql.conf": c.settings(), "pg_hba.conf": hbaFile, "pg_ident.conf": ident} {
+	for name, text := range map[string]string{"postgresql.conf": c.settings(), "pg_hba.conf": hbaFile(c.superuser()), "pg_ident.conf": ident} {
 		old, err := os.ReadFile(filepath.Join(c.data(), name))
 		if err == nil && bytes.Equal(old, []byte(text)) {
 			continue
@@ -30,16 +30,18 @@ func (c Cluster) configure(owner User) error {
 
 // hbaFile: the first line that matches decides. The superuser never comes over the network, and nobody without a password.
 // A connection over TCP without TLS meets no line, and so is refused.
-const hbaFile = `# Written by Lotse at every start.
-local    all          ` + Superuser + `                peer map=lotse
-local    replication  ` + Superuser + `                peer map=lotse
+func hbaFile(superuser string) string {
+	return `# Written by Lotse at every start.
+local    all          ` + superuser + `                peer map=lotse
+local    replication  ` + superuser + `                peer map=lotse
 local    all          all                     scram-sha-256
-host     all          ` + Superuser + `  all           reject
+host     all          ` + superuser + `  all           reject
 hostssl  all          all       127.0.0.1/32  scram-sha-256
 `
+}
 
 // identFile lets root and the owner be the superuser.
-func identFile(owner User) (string, error) {
+func identFile(owner User, superuser string) (string, error) {
 	var text strings.Builder
 	text.WriteString("# Written by Lotse at every start.\n")
 	for _, uid := range []uint32{0, owner.UID} {
@@ -47,7 +49,7 @@ func identFile(owner User) (string, error) {
 		if err != nil {
 			return "", &hinted{fmt.Errorf("%w: uid %d has no name, which PostgreSQL needs", ErrNoUser, uid), "add the user to the machine's user database"}
 		}
-		fmt.Fprintf(&text, "lotse  %q  %s\n", u.Username, Superuser)
+		fmt.Fprintf(&text, "lotse  %q  %s\n", u.Username, superuser)
 	}
 	return text.String(), nil
 }
@@ -67,6 +69,10 @@ func (c Cluster) settings() string {
 	listen, ssl := "", "off"
 	if c.Port != 0 {
 		listen, ssl = "127.0.0.1", "on" // one address alone: with several, a taken one is a warning only
+	}
+	durable := "on"
+	if c.Scratch {
+		durable = "off"
 	}
 	mb := func(bytes int64) string { return strconv.FormatInt(bytes/mib, 10) + "MB" }
 	var text strings.Builder
@@ -89,9 +95,9 @@ func (c Cluster) settings() string {
 		{"random_page_cost", "1.1"}, // disks without heads
 		{"max_wal_size", "1GB"},
 
-		{"fsync", "on"},
-		{"full_page_writes", "on"},
-		{"synchronous_commit", "on"},
+		{"fsync", durable},
+		{"full_page_writes", durable},
+		{"synchronous_commit", durable},
 		{"restart_after_crash", "off"}, // whoever keeps the process starts it again, with pauses: on a full disk it would crash four times a second
 
 		{"log_destination", "stderr"}, // whoever keeps the process keeps its output

@@ -28,7 +28,7 @@ import (
 // Admin is the connection string of the superuser for one database, for pgx, psql, pg_dump. It holds no secret: the kernel
 // says who asks. Only root and the user that PostgreSQL runs as get in.
 func (c Cluster) Admin(database string) string {
-	return fmt.Sprintf("host='%s' port=%d user=%s dbname='%s' sslmode=disable", c.socketDir(), c.port(), Superuser, database)
+	return fmt.Sprintf("host='%s' port=%d user=%s dbname='%s' sslmode=disable", c.socketDir(), c.port(), c.superuser(), database)
 }
 
 // Ready returns nil when this cluster takes connections now. ErrNotRunning: nothing answers, or another cluster does.

@@ -1,4 +1,5 @@
-// Package postgres hides how a PostgreSQL cluster is found, made, started, reached and thrown away.
+// Package postgres hides how a PostgreSQL cluster is found, made, started, reached and thrown away, and how any other database is reached
+// by its address (Address).
 //
 // It starts nothing in the background: Command says what to run, whoever keeps processes runs it. Start is for tests and for
 // short work beside one process.

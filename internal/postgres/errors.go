@@ -19,6 +19,9 @@ var (
 	ErrNotReady     = errors.New("the cluster does not take connections yet") // it starts, recovers or stops: ask again
 	ErrName         = errors.New("the name cannot be used for a database")
 	ErrEnded        = errors.New("PostgreSQL ended")
+	ErrAddress      = errors.New("the address of the database cannot be used")
+	ErrEntry        = errors.New("the database cannot be entered")
+	ErrUnreachable  = errors.New("the database cannot be reached") // now; it may be later
 )
 
 // hinted is an error with what a person can do about it.

@@ -25,6 +25,25 @@ func Find() (Binaries, error) { return machine().find(0) }
 // FindMajor returns the installation of one major version, which is what an existing cluster needs.
 func FindMajor(major int) (Binaries, error) { return machine().find(major) }
 
+// ToolsFor returns an installation whose pg_dump and pg_restore can work with a server of that major version: those of the same version
+// where they are installed, else the newest, which must not be older. ErrNotInstalled carries the command that installs them as a hint.
+func ToolsFor(major int) (Binaries, error) {
+	found, err := FindMajor(major)
+	if err != nil {
+		newest, none := Find()
+		if none != nil || newest.Major < major {
+			return Binaries{}, &hinted{fmt.Errorf("it takes the programs of PostgreSQL %d or newer: %w", major, err), HintOf(err)}
+		}
+		found = newest
+	}
+	for _, name := range []string{"pg_dump", "pg_restore"} {
+		if _, err := os.Stat(filepath.Join(found.Dir, name)); err != nil {
+			return Binaries{}, &hinted{fmt.Errorf("%w: %s is not beside the server in %s", ErrNotInstalled, name, found.Dir), "install PostgreSQL's client programs of version " + strconv.Itoa(found.Major)}
+		}
+	}
+	return found, nil
+}
+
 // system is what find looks at; tests give another one.
 type system struct {
 	globs     []string

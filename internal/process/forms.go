@@ -10,6 +10,17 @@ import (
 	"unicode/utf16"
 )
 
+// partsOf are the value, and the password where it is an address: drivers tell it apart, and print it alone.
+func partsOf(value string) []string {
+	parts := []string{value}
+	if u, err := url.Parse(strings.TrimSpace(value)); err == nil && u.User != nil {
+		if password, ok := u.User.Password(); ok {
+			parts = append(parts, password)
+		}
+	}
+	return parts
+}
+
 // formsOf lists what a value looks like in output: itself, its lines, and what encoders make of it, each at least minMasked
 // bytes long. White space around it is cut off first: a value read from a file has a newline that nobody prints.
 func formsOf(value string) []string {
@@ -17,21 +28,30 @@ func formsOf(value string) []string {
 	if len(value) < minMasked {
 		return nil
 	}
-	forms := []string{value, stripAll(value), strings.ReplaceAll(value, "\n", "\r\n")}
+	forms := []string{stripAll(value)}
 	for line := range strings.Lines(value) {
 		forms = append(forms, strings.TrimSpace(line))
 	}
+	return long(append(forms, wholeForms(value)...))
+}
+
+// wholeForms are those of formsOf that are the value from its beginning to its end.
+func wholeForms(value string) []string {
+	forms := []string{value, strings.ReplaceAll(value, "\n", "\r\n")}
 	forms = append(forms, base64Forms(value)...)
 	forms = append(forms, hex.EncodeToString([]byte(value)), strings.ToUpper(hex.EncodeToString([]byte(value))))
 	forms = append(forms, urlForms(value)...)
 	forms = append(forms, jsonForms(value)...)
-	long := forms[:0]
+	return forms
+}
+
+func long(forms []string) (all []string) {
 	for _, f := range forms {
 		if len(f) >= minMasked {
-			long = append(long, f)
+			all = append(all, f)
 		}
 	}
-	return long
+	return all
 }
 
 // base64Forms lists what of the encoded value does not depend on what stands before and after it: for each of the three

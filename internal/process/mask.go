@@ -19,7 +19,7 @@ const minResumed = 4
 
 // Mask hides known values in a stream of bytes. It is immutable and safe for concurrent use; nil hides nothing.
 //
-// Hidden are every value, its lines, and what encoders make of it: base64 (standard and URL alphabet, with and without
+// Hidden are every value, its lines, the password in it where it is an address, and what encoders make of it: base64 (standard and URL alphabet, with and without
 // padding, at all three alignments, so also in the middle of something longer that was encoded), hexadecimal, URL-escaped and
 // JSON-escaped. White space around a value is not part of it. Where two values overlap, both are hidden.
 //
@@ -36,10 +36,43 @@ type Mask struct {
 func NewMask(values []secret.Text) *Mask {
 	unique := map[string]bool{}
 	for _, v := range values {
-		for _, form := range formsOf(v.Reveal()) {
-			unique[form] = true
+		for _, part := range partsOf(v.Reveal()) {
+			for _, form := range formsOf(part) {
+				unique[form] = true
+			}
 		}
 	}
+	return newMask(unique)
+}
+
+// minSought is the length in bytes from which a value is looked for in files: shorter ones are words of half of them.
+const minSought = 8
+
+// NewSeeker makes a Mask that looks for whole values: not for single lines of them, of which the first and the last of a key stand in
+// every file with such a key, and not for values of fewer than 8 bytes.
+func NewSeeker(values []secret.Text) *Mask {
+	unique := map[string]bool{}
+	for _, v := range values {
+		if value := strings.TrimSpace(v.Reveal()); len(value) >= minSought {
+			for _, form := range long(wholeForms(value)) {
+				unique[form] = true
+			}
+		}
+	}
+	return newMask(unique)
+}
+
+// Find returns where the first value in b begins; -1: there is none.
+func (m *Mask) Find(b []byte) int {
+	for i := range b {
+		if m.match(b[i:]) > 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+func newMask(unique map[string]bool) *Mask {
 	m := &Mask{starts: map[uint64][]int32{}, pairs: new([1 << 13]byte)}
 	for form := range unique {
 		m.patterns = append(m.patterns, []byte(form))

@@ -88,9 +88,7 @@ func TestCancelWithoutCgroupEndsTheTree(t *testing.T) {
 			if err := <-done; !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v", err)
 			}
-			if lives(pid) {
-				t.Error("the child lives")
-			}
+			eventually(t, "the child is gone", func() bool { return !lives(pid) }) // the kernel may be at its end
 		})
 	}
 }

@@ -44,6 +44,7 @@ type exchange struct {
 
 	status  int
 	out     int64
+	place   int // from 1: it was given to this page, and the browser is to keep it
 	aborted bool
 	stream  bool // a websocket or an event stream: its length is no latency
 
@@ -182,6 +183,9 @@ func (x *exchange) choose() *liveRelease {
 			return r
 		}
 	}
+	if x.entry.site.shared() {
+		return x.stay(x.entry.site)
+	}
 	return x.entry.site.pick()
 }
 
@@ -284,6 +288,9 @@ func (x *exchange) WriteHeader(status int) {
 	}
 	if x.flight != nil && x.navigates() {
 		x.w.Header().Add("Server-Timing", `lotse;desc="`+x.flight.label+`"`) // the one header of its own that a page can read
+	}
+	if x.place > 0 {
+		x.keepPlace()
 	}
 	if x.server.closing.Load() {
 		x.w.Header().Set("Connection", "close") // HTTP/2: net/http makes a GOAWAY of it

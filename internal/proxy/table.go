@@ -73,9 +73,17 @@ func (s *liveSite) pick() *liveRelease {
 	if len(s.releases) == 1 && s.releases[0].share == 100 {
 		return s.releases[0]
 	}
-	point := int(s.common.turn.Add(1) % 100 * 61 % 100)
+	return s.at(s.turn())
+}
+
+// turn returns the next place.
+func (s *liveSite) turn() int { return int(s.common.turn.Add(1) % places * 61 % places) }
+
+// at returns the release that has a place, nil when none has. The order of releases is that of the site, so that of two the one whose
+// share grows keeps its places.
+func (s *liveSite) at(place int) *liveRelease {
 	for _, r := range s.releases {
-		if point -= r.share; point < 0 {
+		if place -= r.share; place < 0 {
 			return r
 		}
 	}

@@ -187,7 +187,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 			t.Parallel()
 			c := newCloud(t)
 			one := c.runner()
-			one.expiry = time.Second
+			one.expiry = 3 * time.Second
 			one.boot()
 			c.settled(one.deploy(""))
 			c.commit("second")

@@ -27,7 +27,34 @@ type Remote interface {
 
 	// Remove takes a secret away; one that is gone is fine.
 	Remove(ctx context.Context, name string) error
+
+	// Versions returns the versions of a secret, the oldest first; none for one that is not there.
+	Versions(ctx context.Context, name string) ([]KeptVersion, error)
+
+	// At returns a version by its id, under a Reference by which the platform reads that one. A *goneError says why it can be had no more.
+	At(ctx context.Context, name, id string) (Kept, error)
+
+	// Revoke makes that versions can be had no more.
+	Revoke(ctx context.Context, name string, numbers []int) error
 }
+
+// KeptVersion is one version of a secret of a Remote.
+type KeptVersion struct {
+	Number int
+	ID     string
+	Since  time.Time // zero: not known
+	By     string    // opaque id; empty: not known
+	Now    bool
+	Gone   string // why its value can be had no more
+}
+
+// goneError is a version that can be had no more.
+type goneError struct{ why string }
+
+func (e *goneError) Error() string { return "the version is " + e.why }
+
+// Gone is the error of a version that can be had no more; why is one of deploy's reasons.
+func Gone(why string) error { return &goneError{why} }
 
 // Remotes opens what keeps the secrets of a stage. It asks nothing yet, except for whose the credentials are.
 type Remotes interface {
@@ -38,7 +65,9 @@ type Remotes interface {
 type Kept struct {
 	Name      string
 	Reference string      // by which the platform reads it
-	Version   string      // of the value
+	Version   string      // id of the value's version
+	Number    int         // of it; 0: not known
+	Origin    string      // the Reference of the secret, where Reference is of this version alone
 	Value     secret.Text // empty where it was not asked for, or may not be read
 	Since     time.Time
 	By        string // opaque id
@@ -108,6 +137,7 @@ func (v *Vault) move(ctx context.Context, remote Remote, stage deploy.StageRef, 
 		}
 	}
 	d.Variables, d.Password = slices.DeleteFunc(slices.Clone(d.Variables), entry.secret), ""
+	d.Old = slices.DeleteFunc(slices.Clone(d.Old), entry.secret)
 	return v.write(stage, d, nil)
 }
 
@@ -115,6 +145,10 @@ func (d *document) note(name string) {
 	if i, there := slices.BinarySearch(d.Noted, name); !there {
 		d.Noted = slices.Insert(slices.Clone(d.Noted), i, name)
 	}
+}
+
+func (d *document) forget(name string) {
+	d.Noted = slices.DeleteFunc(slices.Clone(d.Noted), func(n string) bool { return n == name })
 }
 
 // there are the secrets that are there now: what the listing has, which comes late, and what was brought there from here.
@@ -131,29 +165,14 @@ func there(ctx context.Context, remote Remote, d document) ([]Kept, error) {
 	read, err := remote.Read(ctx, slices.Compact(names))
 	for i, k := range read {
 		if j := slices.IndexFunc(listed, func(l Kept) bool { return l.Name == k.Name }); j >= 0 {
-			read[i].By = listed[j].By
+			read[i].By, read[i].Number = listed[j].By, listed[j].Number
 		}
 	}
 	return read, err
 }
 
-// referred adds the secrets that rest elsewhere to the settings of a stage, and returns their versions.
-func (v *Vault) referred(ctx context.Context, away Remote, d document, values map[string]deploy.Setting, of *deploy.Settings) (map[string]string, error) {
-	if away == nil {
-		return nil, nil
-	}
-	kept, err := there(ctx, away, d)
-	versions := map[string]string{}
-	for _, k := range kept {
-		values[k.Name] = deploy.Setting{Name: k.Name, Value: k.Value, Reference: k.Reference}
-		versions[k.Name] = k.Version
-		of.Secrets = append(of.Secrets, k.Name)
-	}
-	return versions, err
-}
-
 // bring puts secrets where they rest. Each name is by itself there: where one cannot be put, the error says which were.
-func (v *Vault) bring(ctx context.Context, remote Remote, stage deploy.StageRef, values []deploy.Setting, by string, record func() error) error {
+func (v *Vault) bring(ctx context.Context, remote Remote, stage deploy.StageRef, values []deploy.Setting, remove []string, by string, record func() error) error {
 	for _, s := range values {
 		if s.Value.Empty() {
 			return deploy.Hint(fmt.Errorf("%w: Secrets Manager takes no empty value, and that of %s is", deploy.ErrBadInput, s.Name), "take it away instead: `lotse secrets rm`")
@@ -171,6 +190,13 @@ func (v *Vault) bring(ctx context.Context, remote Remote, stage deploy.StageRef,
 		}
 		var failed error
 		var done []string
+		for _, name := range remove {
+			if failed = remote.Remove(ctx, name); failed != nil {
+				return partly(failed, "taken away", done, len(remove)+len(values))
+			}
+			done = append(done, name)
+			d.forget(name)
+		}
 		for _, s := range values {
 			if failed = remote.Put(ctx, s.Name, s.Value, by); failed != nil {
 				break
@@ -186,7 +212,7 @@ func (v *Vault) bring(ctx context.Context, remote Remote, stage deploy.StageRef,
 				return err
 			}
 		}
-		return partly(failed, "set", done, len(values))
+		return partly(failed, "set", done, len(remove)+len(values))
 	})
 }
 

@@ -35,6 +35,8 @@ type memory struct {
 	late   bool // List shows nothing yet
 	fails  map[string]error
 	puts   int
+	old    map[string][]vault.Kept // versions before
+	no     map[string]bool         // ids that were revoked
 	opened []deploy.Home
 }
 
@@ -78,7 +80,64 @@ func (m *memory) Put(_ context.Context, name string, value secret.Text, by strin
 		m.kept = map[string]vault.Kept{}
 	}
 	m.puts++
+	if is, there := m.kept[name]; there {
+		if m.old == nil {
+			m.old = map[string][]vault.Kept{}
+		}
+		m.old[name] = append(m.old[name], is)
+	}
 	m.kept[name] = vault.Kept{Name: name, Reference: "arn:" + name, Version: fmt.Sprint(m.puts), Value: value, Since: noon, By: by}
+	return nil
+}
+
+// versions are all of a name, the oldest first.
+func (m *memory) versions(name string) []vault.Kept {
+	if is, there := m.kept[name]; there {
+		return append(slices.Clone(m.old[name]), is)
+	}
+	return nil
+}
+
+func (m *memory) Versions(_ context.Context, name string) (all []vault.KeptVersion, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, k := range m.versions(name) {
+		one := vault.KeptVersion{Number: i + 1, ID: k.Version, Now: k.Version == m.kept[name].Version}
+		if m.no[name+k.Version] {
+			one.Gone = deploy.VersionRevoked
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+func (m *memory) At(_ context.Context, name, id string) (vault.Kept, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, k := range m.versions(name) {
+		switch {
+		case k.Version != id:
+		case m.no[name+id]:
+			return k, vault.Gone(deploy.VersionRevoked)
+		default:
+			k.Origin, k.Reference = k.Reference, k.Reference+"/"+id
+			return k, nil
+		}
+	}
+	return vault.Kept{}, vault.Gone(deploy.VersionNotKept)
+}
+
+func (m *memory) Revoke(_ context.Context, name string, numbers []int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.no == nil {
+		m.no = map[string]bool{}
+	}
+	for i, k := range m.versions(name) {
+		if slices.Contains(numbers, i+1) {
+			m.no[name+k.Version] = true
+		}
+	}
 	return nil
 }
 
@@ -112,7 +171,7 @@ func TestSecretsOnOurFake(t *testing.T) {
 	}
 	// What docs/secrets.md says that it takes, and whose the credentials are.
 	want := []string{"secretsmanager:BatchGetSecretValue", "secretsmanager:CreateSecret", "secretsmanager:DeleteSecret", "secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue",
-		"secretsmanager:ListSecrets", "secretsmanager:PutSecretValue", "secretsmanager:RestoreSecret", "secretsmanager:TagResource", "sts:GetCallerIdentity"}
+		"secretsmanager:ListSecrets", "secretsmanager:PutSecretValue", "secretsmanager:RestoreSecret", "secretsmanager:TagResource", "secretsmanager:UpdateSecretVersionStage", "sts:GetCallerIdentity"}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(asked))); diff != "" {
 		t.Error(diff)
 	}

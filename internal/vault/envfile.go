@@ -41,7 +41,16 @@ func EnvFile(path string) ([]deploy.Setting, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := reader{file: filepath.Base(path), lines: strings.SplitAfter(data, "\n"), values: map[string]string{}, from: map[string]int{}}
+	return ReadEnv(filepath.Base(path), []byte(data))
+}
+
+// ReadEnv is EnvFile of a text; name stands for it in errors.
+func ReadEnv(name string, text []byte) ([]deploy.Setting, error) {
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes: %w", name, maxFile, deploy.ErrBadInput)
+	}
+	data := string(bytes.TrimPrefix(text, []byte("\ufeff")))
+	r := reader{file: name, lines: strings.SplitAfter(data, "\n"), values: map[string]string{}, from: map[string]int{}}
 	for r.next < len(r.lines) && len(r.mistakes) < maxMistakes {
 		r.statement()
 	}
@@ -80,7 +89,7 @@ func read(path string) (string, error) {
 	case len(data) > maxFile:
 		return "", fmt.Errorf("%s is larger than %d bytes: %w", filepath.Base(path), maxFile, deploy.ErrBadInput)
 	}
-	return string(bytes.TrimPrefix(data, []byte("\ufeff"))), nil
+	return string(data), nil
 }
 
 // reader goes through the lines. The library reads whole files into a map and quotes values in its errors, so it is given one

@@ -18,9 +18,9 @@ import (
 
 func (v *Vault) keyFile() string { return filepath.Join(v.dir, "age.key") }
 
-// identity reads the key that opens sealed files. It is read each time, so that a key that was put back, or closed to others, counts
-// at once.
-func (v *Vault) identity() (*age.X25519Identity, error) {
+// keys reads what opens sealed files: the key of this machine and, while all files are sealed anew, behind it the one before. They are
+// read each time, so that a key that was put back, or closed to others, counts at once.
+func (v *Vault) keys() (keys []*age.X25519Identity, err error) {
 	text, err := readPrivate(v.keyFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, deploy.Hint(fmt.Errorf("%w: %s is missing, and without it nothing that was sealed can be opened", deploy.ErrDamaged, v.keyFile()),
@@ -33,31 +33,49 @@ func (v *Vault) identity() (*age.X25519Identity, error) {
 		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 			continue
 		}
-		if identity, err := age.ParseX25519Identity(line); err == nil {
-			return identity, nil
+		identity, err := age.ParseX25519Identity(line)
+		if err != nil {
+			keys = nil
+			break
 		}
-		break
+		keys = append(keys, identity)
+	}
+	if len(keys) > 0 {
+		return keys, nil
 	}
 	return nil, deploy.Hint(fmt.Errorf("%w: %s holds no key of age", deploy.ErrDamaged, v.keyFile()), "put it back from a copy; nothing was changed")
 }
 
-// identityOrNew is identity, or a new one where nothing was sealed yet. The caller holds the lock.
-func (v *Vault) identityOrNew() (*age.X25519Identity, error) {
+// keysOrNew is keys, or a new one where nothing was sealed yet. The caller holds the lock.
+func (v *Vault) keysOrNew() ([]*age.X25519Identity, error) {
 	_, err := os.Lstat(v.keyFile())
 	if !errors.Is(err, fs.ErrNotExist) {
-		return v.identity()
+		return v.keys()
 	}
 	sealed, err := fs.Glob(os.DirFS(v.dir), "*/*.age")
 	if err != nil || len(sealed) > 0 {
-		_, missing := v.identity()
+		_, missing := v.keys()
 		return nil, errors.Join(missing, err)
 	}
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("# opens the variables of all stages; keep a copy apart from theirs\n# public key: %s\n%s\n", identity.Recipient(), identity)
-	return identity, replace(v.keyFile(), []byte(text), nil)
+	keys := []*age.X25519Identity{identity}
+	return keys, v.keep(keys)
+}
+
+// keep writes the keys down, in the form that age has for them.
+func (v *Vault) keep(keys []*age.X25519Identity) error {
+	var text strings.Builder
+	text.WriteString("# opens the variables of all stages; keep a copy apart from theirs\n")
+	for i, k := range keys {
+		if i > 0 {
+			text.WriteString("# the one before, until everything is sealed anew\n")
+		}
+		fmt.Fprintf(&text, "# public key: %s\n%s\n", k.Recipient(), k)
+	}
+	return v.replace(v.keyFile(), []byte(text.String()), nil)
 }
 
 // maxKey is more than a file of one key has, in bytes.

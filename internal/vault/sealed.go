@@ -23,6 +23,7 @@ type document struct {
 	App       string  `json:"app"`
 	Stage     string  `json:"stage"`
 	Variables []entry `json:"variables,omitempty"` // in the order of names, each once
+	Old       []entry `json:"old,omitempty"`       // their versions before, also of names that were taken away; in the order of names and numbers
 	Password  string  `json:"password,omitempty"`  // of a private stage
 
 	Home  deploy.Home `json:"home,omitzero"`   // where its secrets rest; the zero Home: among Variables
@@ -35,10 +36,14 @@ type entry struct {
 	Value string              `json:"value"`
 	Since time.Time           `json:"since"`
 	By    string              `json:"by"` // opaque id
+
+	Version int    `json:"version,omitempty"` // counts the changes of the name; files of format 1 have none
+	Mark    string `json:"mark,omitempty"`    // tells it from a version of the same number, where a copy of the file was put back
+	Gone    string `json:"gone,omitempty"`    // of an old one: why its value can be had no more; it has none then
 }
 
 const (
-	format = 1
+	format = 2 // 1 had no versions
 	// maxSealed is what one stage may have, in bytes: as much as a program can be given at all (execve(2): 6 MiB for arguments and
 	// environment with the usual limit of the stack) leaves this far behind, and more is a mistake.
 	maxSealed = 1 << 20
@@ -53,27 +58,34 @@ func (v *Vault) read(stage deploy.StageRef) (document, error) {
 	if err := stage.Problem(); err != nil {
 		return document{}, err
 	}
-	sealed, err := os.ReadFile(v.file(stage))
-	if errors.Is(err, fs.ErrNotExist) {
-		return document{Format: format, App: stage.App, Stage: stage.Stage}, nil
+	var before []byte
+	for {
+		sealed, err := os.ReadFile(v.file(stage))
+		if errors.Is(err, fs.ErrNotExist) {
+			return document{Format: format, App: stage.App, Stage: stage.Stage}, nil
+		}
+		if err != nil {
+			return document{}, fmt.Errorf("the variables of %s: %w", stage, err)
+		}
+		keys, err := v.keys()
+		if err != nil {
+			return document{}, fmt.Errorf("the variables of %s: %w", stage, err)
+		}
+		d, err := v.open(stage, sealed, keys)
+		if err == nil || bytes.Equal(sealed, before) {
+			return d, err
+		}
+		before = sealed // it may have been sealed anew between the two readings
 	}
-	if err != nil {
-		return document{}, fmt.Errorf("the variables of %s: %w", stage, err)
-	}
-	identity, err := v.identity()
-	if err != nil {
-		return document{}, fmt.Errorf("the variables of %s: %w", stage, err)
-	}
-	return v.open(stage, sealed, identity)
 }
 
 // open undoes the sealing. What the decoder says is not passed on: it may quote what it has read.
-func (v *Vault) open(stage deploy.StageRef, sealed []byte, identity *age.X25519Identity) (document, error) {
+func (v *Vault) open(stage deploy.StageRef, sealed []byte, keys []*age.X25519Identity) (document, error) {
 	damaged := func(what, hint string) (document, error) {
 		return document{}, deploy.Hint(fmt.Errorf("%w: the variables of %s in %s: %s", deploy.ErrDamaged, stage, v.file(stage), what),
 			hint+"; nothing was changed")
 	}
-	plain, err := unseal(sealed, identity)
+	plain, err := unseal(sealed, keys)
 	if wrong, is := errors.AsType[*age.NoIdentityMatchError](err); is && wrong != nil {
 		return damaged("they are sealed for another key than "+v.keyFile(), "put back the key that belongs to it")
 	}
@@ -90,11 +102,19 @@ func (v *Vault) open(stage deploy.StageRef, sealed []byte, identity *age.X25519I
 	case d.App != stage.App || d.Stage != stage.Stage:
 		return damaged(fmt.Sprintf("they are those of %s/%s", d.App, d.Stage), back)
 	}
+	for i := range d.Variables {
+		d.Variables[i].Version = max(1, d.Variables[i].Version) // of format 1
+	}
+	d.Format = format
 	return d, nil
 }
 
-func unseal(sealed []byte, identity *age.X25519Identity) ([]byte, error) {
-	opened, err := age.Decrypt(bytes.NewReader(sealed), identity)
+func unseal(sealed []byte, keys []*age.X25519Identity) ([]byte, error) {
+	identities := make([]age.Identity, len(keys))
+	for i, k := range keys {
+		identities[i] = k
+	}
+	opened, err := age.Decrypt(bytes.NewReader(sealed), identities...)
 	if err != nil {
 		return nil, err
 	}
@@ -103,18 +123,19 @@ func unseal(sealed []byte, identity *age.X25519Identity) ([]byte, error) {
 
 // write puts a document in the place of the one before: aside first, on the disk, then renamed. record is called in between.
 func (v *Vault) write(stage deploy.StageRef, d document, record func() error) error {
-	plain, err := json.Marshal(d) //nolint:gosec // it is sealed below
+	plain, err := d.fitting(v.neededOf(stage))
+	if err != nil {
+		return fmt.Errorf("the variables of %s: %w", stage, err)
+	}
+	keys, err := v.keysOrNew()
 	if err != nil {
 		return err
 	}
-	if len(plain) > maxSealed {
-		return fmt.Errorf("%w: the variables of %s together have more than %d bytes", deploy.ErrBadInput, stage, maxSealed)
-	}
-	identity, err := v.identityOrNew()
+	team, err := v.team()
 	if err != nil {
 		return err
 	}
-	sealed, err := seal(plain, identity)
+	sealed, err := seal(plain, keys, team)
 	if err != nil {
 		return fmt.Errorf("the variables of %s: %w", stage, err)
 	}
@@ -124,13 +145,18 @@ func (v *Vault) write(stage deploy.StageRef, d document, record func() error) er
 	if err := syncDir(v.dir); err != nil {
 		return err
 	}
-	return replace(v.file(stage), sealed, record)
+	return v.replace(v.file(stage), sealed, record)
 }
 
-// seal seals what plain is, and opens it again to see: what it is to replace is gone afterwards.
-func seal(plain []byte, identity *age.X25519Identity) ([]byte, error) {
+// seal seals what plain is for the newest key of this machine and for the team, and opens it again to see: what it is to replace is gone
+// afterwards.
+func seal(plain []byte, keys []*age.X25519Identity, team []recipient) ([]byte, error) {
+	recipients := []age.Recipient{keys[0].Recipient()}
+	for _, r := range team {
+		recipients = append(recipients, r.key)
+	}
 	var sealed bytes.Buffer
-	w, err := age.Encrypt(&sealed, identity.Recipient())
+	w, err := age.Encrypt(&sealed, recipients...)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +166,7 @@ func seal(plain []byte, identity *age.X25519Identity) ([]byte, error) {
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	if again, err := unseal(sealed.Bytes(), identity); err != nil || !bytes.Equal(again, plain) {
+	if again, err := unseal(sealed.Bytes(), keys[:1]); err != nil || !bytes.Equal(again, plain) {
 		return nil, fmt.Errorf("%w: what was sealed does not open again", deploy.ErrDamaged)
 	}
 	return sealed.Bytes(), nil

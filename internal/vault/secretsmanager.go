@@ -89,7 +89,7 @@ func (s *shelf) List(ctx context.Context) ([]Kept, error) {
 		}
 		for _, e := range out.SecretList {
 			if name, is := s.named(e.Name); is && e.DeletedDate == nil {
-				all = append(all, Kept{Name: name, Reference: aws.ToString(e.ARN), Version: current(e.SecretVersionsToStages), Since: aws.ToTime(e.LastChangedDate).UTC(), By: tagged(e.Tags)})
+				all = append(all, Kept{Name: name, Reference: aws.ToString(e.ARN), Version: current(e.SecretVersionsToStages), Number: numberOf(e.SecretVersionsToStages), Since: aws.ToTime(e.LastChangedDate).UTC(), By: tagged(e.Tags)})
 			}
 		}
 		if in.NextToken = out.NextToken; in.NextToken == nil {
@@ -97,16 +97,6 @@ func (s *shelf) List(ctx context.Context) ([]Kept, error) {
 			return all, nil
 		}
 	}
-}
-
-// current finds the version that is read where none is named.
-func current(stages map[string][]string) string {
-	for version, labels := range stages {
-		if slices.Contains(labels, "AWSCURRENT") {
-			return version
-		}
-	}
-	return ""
 }
 
 const tagBy = "lotse:by"
@@ -219,16 +209,6 @@ func (s *shelf) Put(ctx context.Context, name string, value secret.Text, by stri
 		}
 	}
 	return s.change(ctx, name, value, by)
-}
-
-func (s *shelf) change(ctx context.Context, name string, value secret.Text, by string) error {
-	if _, err := s.client.PutSecretValue(ctx, &secretsmanager.PutSecretValueInput{SecretId: aws.String(s.id(name)), SecretString: aws.String(value.Reveal())}); err != nil {
-		return s.failed(ctx, "PutSecretValue", name, err)
-	}
-	if _, err := s.client.TagResource(ctx, &secretsmanager.TagResourceInput{SecretId: aws.String(s.id(name)), Tags: s.tags(by)}); err != nil {
-		return s.failed(ctx, "TagResource", name, err)
-	}
-	return nil
 }
 
 func (s *shelf) restore(ctx context.Context, name string) error {

@@ -2,9 +2,11 @@
 // beside lotse.yaml that are not in the commit, and, of stages with the engine aws, in Secrets Manager, where the platform reads them
 // itself. Plain variables are always sealed here.
 //
-//	<dir>/key               the identity that opens all of them (age's own file format), mode 0600
+//	<dir>/age.key           the identity that opens all of them (age's own file format), mode 0600
+//	<dir>/recipients        who else can open them: public keys, each with a name
+//	<dir>/reseal            there while files are still to be sealed anew for a change of the two above
 //	<dir>/<app>/<stage>.age the variables and the password of one stage
-//	<dir>/lock              held by who writes
+//	<dir>/write.lock        held by who writes
 //
 // Sealed files that are copied alone are of no use to anybody; with the key, `age -d -i key stage.age` opens them without Lotse.
 // A file is only ever replaced by a whole one, and one that cannot be opened is never replaced.
@@ -31,6 +33,8 @@ type Vault struct {
 	now func() time.Time
 
 	remotes Remotes // nil: secrets rest here alone
+	needed  func(context.Context, deploy.StageRef) ([]deploy.ValueVersions, error)
+	moment  func() error // tests end the work there; nil: nothing happens
 }
 
 // Open opens the vault in dir, which is made with the first thing that is kept. versions is the file with the key under which
@@ -49,7 +53,12 @@ func Open(dir, versions string, now func() time.Time) (*Vault, error) {
 // cannot be a variable, and for a name that is a secret and is not to be one any more; ErrDamaged for a vault that cannot be
 // opened, which is then left as it is.
 func (v *Vault) Set(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, values []deploy.Setting, by string, record func() error) error {
-	if !kind.Known() || len(values) == 0 {
+	return v.Change(ctx, stage, kind, values, nil, by, record)
+}
+
+// Change is Set of values and Remove of names at once.
+func (v *Vault) Change(ctx context.Context, stage deploy.StageRef, kind deploy.VariableKind, values []deploy.Setting, remove []string, by string, record func() error) error {
+	if !kind.Known() || len(values)+len(remove) == 0 {
 		return fmt.Errorf("%w: a variable is env or secret, and there must be one", deploy.ErrBadInput)
 	}
 	for _, s := range values {
@@ -62,34 +71,25 @@ func (v *Vault) Set(ctx context.Context, stage deploy.StageRef, kind deploy.Vari
 	case err != nil:
 		return err
 	case away != nil && kind == deploy.SecretVariable:
-		return v.bring(ctx, away, stage, values, by, record)
+		return v.bring(ctx, away, stage, values, remove, by, record)
 	case away != nil:
 		if err := v.noneAway(ctx, away, stage, values); err != nil {
 			return err
 		}
 	}
 	return v.update(ctx, stage, record, func(d *document) error {
+		for _, name := range remove {
+			if err := d.remove(kind, name); err != nil {
+				return err
+			}
+		}
 		for _, s := range values {
-			if err := d.set(entry{s.Name, kind, s.Value.Reveal(), v.now().UTC().Truncate(time.Second), by}); err != nil {
+			if err := d.set(entry{Name: s.Name, Kind: kind, Value: s.Value.Reveal(), Since: v.now().UTC().Truncate(time.Second), By: by}); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
-}
-
-// set puts e in the place of what has its name.
-func (d *document) set(e entry) error {
-	i, there := d.find(e.Name)
-	if !there {
-		d.Variables = slices.Insert(d.Variables, i, e)
-		return nil
-	}
-	if d.Variables[i].Kind == deploy.SecretVariable && e.Kind != deploy.SecretVariable {
-		return isSecret(e.Name, deploy.StageRef{App: d.App, Stage: d.Stage})
-	}
-	d.Variables[i] = e
-	return nil
 }
 
 func isSecret(name string, stage deploy.StageRef) error {
@@ -116,11 +116,9 @@ func (v *Vault) Remove(ctx context.Context, stage deploy.StageRef, kind deploy.V
 	}
 	return v.update(ctx, stage, record, func(d *document) error {
 		for _, name := range names {
-			i, there := d.find(name)
-			if !there || d.Variables[i].Kind != kind {
-				return d.unknown(kind, name)
+			if err := d.remove(kind, name); err != nil {
+				return err
 			}
-			d.Variables = slices.Delete(d.Variables, i, i+1)
 		}
 		return nil
 	})
@@ -167,7 +165,7 @@ func (v *Vault) List(ctx context.Context, stage deploy.StageRef) ([]deploy.Varia
 	}
 	all := []deploy.Variable{}
 	for _, e := range d.Variables {
-		one := deploy.Variable{Name: e.Name, Kind: e.Kind, Since: e.Since, By: e.By}
+		one := deploy.Variable{Name: e.Name, Kind: e.Kind, Since: e.Since, By: e.By, Version: e.Version}
 		if e.Kind == deploy.PlainVariable {
 			one.Value = secret.New(e.Value)
 		}
@@ -178,7 +176,7 @@ func (v *Vault) List(ctx context.Context, stage deploy.StageRef) ([]deploy.Varia
 	}
 	kept, err := there(ctx, away, d)
 	for _, k := range kept {
-		all = append(all, deploy.Variable{Name: k.Name, Kind: deploy.SecretVariable, Since: k.Since, By: k.By})
+		all = append(all, deploy.Variable{Name: k.Name, Kind: deploy.SecretVariable, Since: k.Since, By: k.By, Version: k.Number})
 	}
 	slices.SortFunc(all, func(a, b deploy.Variable) int { return strings.Compare(a.Name, b.Name) })
 	return all, err
@@ -247,6 +245,7 @@ func (v *Vault) alone(ctx context.Context, stage deploy.StageRef, body func(docu
 		return err
 	}
 	defer unlock()
+	_ = v.reseal() // goes on with what a crash has left; what keeps it from ending is told to who changes recipients
 	d, err := v.read(stage)
 	if err != nil {
 		return err

@@ -102,7 +102,7 @@ func TestKeeping(t *testing.T) {
 		t.Errorf("another app has %v", got)
 	}
 	list, err := again.List(t.Context(), dev)
-	want := []deploy.Variable{{Name: "LOG", Kind: deploy.PlainVariable, Since: noon, By: "p-anna"}, {Name: "STRIPE_KEY", Kind: deploy.SecretVariable, Since: noon, By: "p-anna"}}
+	want := []deploy.Variable{{Name: "LOG", Kind: deploy.PlainVariable, Since: noon, By: "p-anna", Version: 1}, {Name: "STRIPE_KEY", Kind: deploy.SecretVariable, Since: noon, By: "p-anna", Version: 1}}
 	if err != nil || len(list) != 2 || list[0].Value.Reveal() != "debug" || !list[1].Value.Empty() {
 		t.Fatalf("%+v, %v", list, err)
 	}

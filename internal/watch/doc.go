@@ -16,7 +16,8 @@
 // counted in buckets, so both bounds of the bucket that holds the percentile are tried, and pay for two.
 //
 // That a difference is no chance does not make it matter: an endpoint is only worse where its errors are half a percentage point more, or
-// its 95th percentile 10 % and 20 ms longer.
+// its 95th percentile 10 % and 20 ms longer. Beside the last minutes of the release before it is 50 % and 100 ms: another minute has another
+// load, which no test of chance knows.
 //
 // Looking often finds chance often. So each look pays: of all the error that a trial may make, the k-th look has 1/(k·(k+1)), which adds
 // up to 1 over any number of looks (the union bound; alpha spending as in K. K. G. Lan and D. L. DeMets, Biometrika 70, 1983), and a look

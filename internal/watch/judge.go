@@ -11,25 +11,31 @@ import (
 const (
 	allowed   = 0.005 // of equal releases, how many may be condemned in a whole rollout
 	growth    = 1.5   // a look is taken when so many times the requests are there
-	few       = 20    // requests of the new release without which nothing is looked at
+	few       = 20    // requests of the new release without which nothing is looked at before the end
 	rare      = 20    // an endpoint with fewer requests on either side is judged together with others, too
 	slow      = 0.95  // the percentile of latency that is compared
 	moreWrong = 0.005 // the smallest difference in errors that matters: half a percentage point
-	longer    = 1.1   // the smallest difference in latency that matters, …
-	longerBy  = 20 * time.Millisecond
+)
+
+// The smallest difference in latency that matters: a part of what it was, and a time. Minutes that are not the same had another load, on
+// this machine and on what the app asks, so that more is wanted there.
+const (
+	longer, longerBy           = 1.1, 20 * time.Millisecond
+	longerSince, longerSinceBy = 1.5, 100 * time.Millisecond
 )
 
 // Judge judges one span of a rollout. It is a deploy.Judge; one goroutine uses it at a time.
 type Judge struct {
 	limits deploy.Limits
+	beside bool    // both releases in the same minutes
 	level  float64 // the error that this span may make
 	looks  int
 	seen   uint64 // requests at the last look
 }
 
-// New makes the judge of one of so many spans of a rollout.
-func New(limits deploy.Limits, spans int) deploy.Judge {
-	return &Judge{limits: limits, level: allowed / float64(max(1, spans))}
+// New makes the judge of one of so many spans of a rollout. beside says that both releases are counted in the same minutes.
+func New(limits deploy.Limits, spans int, beside bool) deploy.Judge {
+	return &Judge{limits: limits, beside: beside, level: allowed / float64(max(1, spans))}
 }
 
 // Look implements deploy.Judge.
@@ -38,11 +44,23 @@ func (j *Judge) Look(old, young []deploy.Sample) []deploy.Worse {
 	if n < few || float64(n) < growth*float64(j.seen) {
 		return nil // too little is new
 	}
-	j.seen = n
+	return j.judge(old, young)
+}
+
+// Last implements deploy.Judge.
+func (j *Judge) Last(old, young []deploy.Sample) []deploy.Worse {
+	if requests(young) == j.seen {
+		return nil // they were looked at
+	}
+	return j.judge(old, young)
+}
+
+func (j *Judge) judge(old, young []deploy.Sample) []deploy.Worse {
+	j.seen = requests(young)
 	j.looks++
 	var asked []suspicion
 	for _, p := range pair(old, young) {
-		asked = append(asked, p.suspicions()...)
+		asked = append(asked, p.suspicions(j.beside)...)
 	}
 	for _, p := range byService(old, young) {
 		asked = append(asked, p.overLimits(j.limits)...)
@@ -72,14 +90,18 @@ type suspicion struct {
 }
 
 // suspicions asks both questions of a pair. What would not matter is asked, too, or the number of questions would depend on the answers.
-func (p pile) suspicions() []suspicion {
+func (p pile) suspicions(beside bool) []suspicion {
+	part, by := longerSince, longerSinceBy
+	if beside {
+		part, by = longer, longerBy
+	}
 	weight := float64(p.young.Requests)
 	errs := suspicion{1, weight, p.worse(deploy.WorseErrors)}
 	if rate(p.young)-rate(p.old) >= moreWrong {
 		errs.chance = drawn(p.young.Errors, p.young.Requests, p.old.Errors, p.old.Requests)
 	}
 	late := suspicion{1, weight, p.worse(deploy.WorseLatency)}
-	if was, is := p95(p.old), p95(p.young); is-was >= longerBy && float64(is) >= longer*float64(was) {
+	if was, is := p95(p.old), p95(p.young); is-was >= by && float64(is) >= part*float64(was) {
 		late.chance = slower(p.young.Latency, p.old.Latency)
 	}
 	return []suspicion{errs, late}
@@ -134,9 +156,4 @@ func (p pile) beyond(what deploy.WorseIn, limit string) deploy.Worse {
 
 func percent(part float64) string { return fmt.Sprintf("%.3g %%", 100*part) }
 
-func shown(d time.Duration) string {
-	if d < 10*time.Millisecond {
-		return d.Round(100 * time.Microsecond).String()
-	}
-	return d.Round(time.Millisecond).String()
-}
+func shown(d time.Duration) string { return latency.Rounded(d).String() }

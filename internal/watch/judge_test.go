@@ -55,7 +55,7 @@ func TestLook(t *testing.T) {
 		"no limit of latency":             {usual, nil, all(did("/a", 200, 0, 20*time.Second)), ""},
 	} {
 		var said []string
-		for _, w := range watch.New(c.limits, 1).Look(c.old, c.young) {
+		for _, w := range watch.New(c.limits, 1, true).Look(c.old, c.young) {
 			said = append(said, w.String())
 		}
 		if got := strings.Join(said, "\n"); (c.says == "") != (got == "") || !strings.Contains(got, c.says) {
@@ -72,10 +72,23 @@ func twoSpeeds(quick, slow uint64) deploy.Sample {
 	return s
 }
 
+// Slower by what another load explains is no reason beside minutes that are over; slower by much is.
+func TestMinutesThatAreOver(t *testing.T) {
+	before := did("/a", 500, 0, 14*time.Millisecond)
+	for _, c := range []struct {
+		took          time.Duration
+		beside, worse bool
+	}{{40 * time.Millisecond, true, true}, {40 * time.Millisecond, false, false}, {214 * time.Millisecond, false, true}} {
+		if found := watch.New(deploy.Limits{}, 1, c.beside).Look(all(before), all(did("/a", 100, 0, c.took))); (len(found) > 0) != c.worse {
+			t.Errorf("%s after 14ms, in the same minutes %v: %v", c.took, c.beside, found)
+		}
+	}
+}
+
 // A look is taken when there is enough that is new, and each one costs: what is found at once is not found after many looks.
 func TestLooksAreCounted(t *testing.T) {
 	usual, bad := did("/a", 5000, 50, time.Millisecond), func(n uint64) deploy.Sample { return did("/a", n, n/2, time.Millisecond) }
-	j := watch.New(deploy.Limits{}, 1)
+	j := watch.New(deploy.Limits{}, 1, true)
 	if found := j.Look(all(usual), all(bad(19))); len(found) > 0 {
 		t.Errorf("19 requests are judged: %v", found)
 	}
@@ -89,10 +102,10 @@ func TestLooksAreCounted(t *testing.T) {
 		t.Error("no look was taken though half as much again was there")
 	}
 	narrow, n := did("/a", 400, 21, time.Millisecond), 0
-	if len(watch.New(deploy.Limits{}, 1).Look(all(usual), all(narrow))) == 0 {
+	if len(watch.New(deploy.Limits{}, 1, true).Look(all(usual), all(narrow))) == 0 {
 		t.Error("five times the errors are not found at the first look")
 	}
-	tired := watch.New(deploy.Limits{}, 1)
+	tired := watch.New(deploy.Limits{}, 1, true)
 	for asked := uint64(20); asked < 260; asked = asked*3/2 + 1 {
 		tired.Look(all(usual), all(did("/a", asked, 0, time.Millisecond)))
 		n++
@@ -100,17 +113,37 @@ func TestLooksAreCounted(t *testing.T) {
 	if len(tired.Look(all(usual), all(did("/a", 400, 13, time.Millisecond)))) > 0 {
 		t.Errorf("after %d looks, a little is found as at the first", n)
 	}
-	if len(watch.New(deploy.Limits{}, 1).Look(all(usual), all(did("/a", 400, 13, time.Millisecond)))) == 0 {
+	if len(watch.New(deploy.Limits{}, 1, true).Look(all(usual), all(did("/a", 400, 13, time.Millisecond)))) == 0 {
 		t.Error("at the first look, that little is not found")
 	}
-	if len(watch.New(deploy.Limits{}, 100).Look(all(usual), all(did("/a", 400, 13, time.Millisecond)))) > 0 {
+	if len(watch.New(deploy.Limits{}, 100, true).Look(all(usual), all(did("/a", 400, 13, time.Millisecond)))) > 0 {
 		t.Error("in one of a hundred spans, that little is found as if it were the only one")
+	}
+}
+
+// At the end of a span few requests are enough for what is no chance, and for nothing else; what was looked at is not looked at again.
+func TestLast(t *testing.T) {
+	before := did("/a", 2356, 17, time.Millisecond)
+	for _, c := range []struct {
+		requests, errors uint64
+		worse            bool
+	}{{10, 10, true}, {6, 6, true}, {10, 0, false}, {10, 1, false}, {1, 1, false}, {0, 0, false}} {
+		if found := watch.New(deploy.Limits{}, 3, true).Last(all(before), all(did("/a", c.requests, c.errors, time.Millisecond))); (len(found) > 0) != c.worse {
+			t.Errorf("%d of %d: %v", c.errors, c.requests, found)
+		}
+	}
+	if found := watch.New(deploy.Limits{Errors: 5}, 3, true).Last(nil, all(did("/a", 10, 10, time.Millisecond))); len(found) == 0 {
+		t.Error("beside nothing, the limit is not held")
+	}
+	j := watch.New(deploy.Limits{}, 1, true)
+	if seen := all(did("/a", 100, 40, time.Millisecond)); len(j.Look(all(before), seen)) == 0 || len(j.Last(all(before), seen)) > 0 {
+		t.Error("the same requests were looked at twice, or never")
 	}
 }
 
 // What Lotse asked by itself is taken as it is.
 func TestAlone(t *testing.T) {
-	j := watch.New(deploy.Limits{Errors: 5, P95: time.Second}, 1)
+	j := watch.New(deploy.Limits{Errors: 5, P95: time.Second}, 1, true)
 	for name, c := range map[string]struct {
 		asked deploy.Sample
 		says  string

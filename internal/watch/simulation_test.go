@@ -97,7 +97,7 @@ func rollout(r *rand.Rand, old, young app, shares []float64, each int) (int, []d
 	asked := 0
 	last := newCounts(old)
 	for _, share := range append(slices.Clone(shares), 1) {
-		judge, a, b := watch.New(limits, len(shares)+1), newCounts(old), newCounts(young)
+		judge, a, b := watch.New(limits, len(shares)+1, true), newCounts(old), newCounts(young)
 		if share == 1 {
 			a = last
 		}
@@ -113,6 +113,9 @@ func rollout(r *rand.Rand, old, young app, shares []float64, each int) (int, []d
 			if worse := judge.Look(a.samples(), b.samples()); len(worse) > 0 {
 				return asked, worse
 			}
+		}
+		if worse := judge.Last(a.samples(), b.samples()); len(worse) > 0 {
+			return asked, worse
 		}
 		last = a
 	}

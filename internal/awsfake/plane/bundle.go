@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 )
 
 const mostBundle = 500 << 20 // bytes of a source bundle, a limit of Elastic Beanstalk
@@ -87,7 +88,11 @@ func unpackOne(root *os.Root, f *zip.File) error {
 	return errors.New("neither file, folder nor link")
 }
 
+// unpackFile forks nothing while it writes: a child of another test that has inherited the open file would keep it from being run ("text
+// file busy").
 func unpackFile(root *os.Root, name string, mode fs.FileMode, from io.Reader) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	to, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
 	if err != nil {
 		return err
@@ -126,6 +131,10 @@ func (i *Instance) placeFiles(dir string) error {
 		if err != nil || hook && !strings.HasPrefix(string(raw), "#!") {
 			return err
 		}
-		return root.WriteFile(name, []byte(i.place(string(raw))), 0) // the mode stays
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return unpackFile(root, name, info.Mode().Perm(), strings.NewReader(i.place(string(raw))))
 	})
 }

@@ -78,6 +78,12 @@ func Actions() []Action {
 		{"logs", "DeleteLogGroup", sidLogs, "the same, when they are older than they may be"},
 
 		{"rds", "DescribeDBInstances", sidDatabase, "whether the database is available, and its version"},
+		{"rds", "CreateDBSnapshot", sidDatabase, "a snapshot"},
+		{"rds", "AddTagsToResource", sidDatabase, "a snapshot and a scratch instance are tagged, and how a drill ended"},
+		{"rds", "DescribeDBSnapshots", sidDatabase, "which snapshots there are"},
+		{"rds", "DeleteDBSnapshot", sidDatabase, "snapshots that no rule keeps"},
+		{"rds", "RestoreDBInstanceFromDBSnapshot", sidDatabase, "the scratch instance of a drill"},
+		{"rds", "DeleteDBInstance", sidDatabase, "the same, when the drill is over"},
 	}
 	slices.SortFunc(all, func(a, b Action) int { return strings.Compare(a.String(), b.String()) })
 	return all

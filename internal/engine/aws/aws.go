@@ -50,6 +50,8 @@ type Timing struct {
 	Command time.Duration // for one question to the instances, 20 s
 	Undo    time.Duration // for what a failed or cancelled start has begun, before the rest is left to Stop; 2 min
 	Answer  time.Duration // for one try of a call, 30 s: what AWS does at once it answers in seconds
+	Copy    time.Duration // until RDS has taken a snapshot, made an instance of one or deleted that, and until all rows were read, 4 h
+	Counted time.Duration // after a snapshot's moment until PostgreSQL has counted what was written before it, 70 s
 	Quiet   time.Duration // how long AWS may not answer at all, while something is awaited, before that is given up; 90 s
 }
 
@@ -57,12 +59,13 @@ func (t Timing) filled() Timing {
 	t.Poll, t.Launch, t.Gone = cmp.Or(t.Poll, 3*time.Second), cmp.Or(t.Launch, 9*time.Minute), cmp.Or(t.Gone, 9*time.Minute)
 	t.Settle, t.Switch, t.DNS = cmp.Or(t.Settle, 2*time.Minute), cmp.Or(t.Switch, 10*time.Second), cmp.Or(t.DNS, 150*time.Second)
 	t.Undo, t.Answer = cmp.Or(t.Undo, 2*time.Minute), cmp.Or(t.Answer, 30*time.Second)
+	t.Copy, t.Counted = cmp.Or(t.Copy, 4*time.Hour), cmp.Or(t.Counted, 70*time.Second)
 	t.Command, t.Quiet = cmp.Or(t.Command, 20*time.Second), cmp.Or(t.Quiet, 90*time.Second)
 	return t
 }
 
-// Engine runs one stage of one app on AWS. It implements deploy.Engine, deploy.Tasks, deploy.Logs, deploy.Sampler, deploy.Databases
-// and deploy.Migrates.
+// Engine runs one stage of one app on AWS. It implements deploy.Engine, deploy.Tasks, deploy.Logs, deploy.Sampler, deploy.Databases,
+// deploy.Migrates, deploy.TakesSnapshots and deploy.Instead.
 type Engine struct {
 	Config
 	api    clients

@@ -77,7 +77,7 @@ func (a *answer) decide(op *smithy.OperationError, err error) (hint string) {
 	case busy(a.code, a.text):
 		a.is = deploy.ErrBusy
 		return "the platform is still at something else; try again in a few minutes"
-	case strings.HasPrefix(a.code, "TooMany") || strings.HasSuffix(a.code, "LimitExceeded") || strings.HasSuffix(a.code, "LimitExceededException"):
+	case strings.HasPrefix(a.code, "TooMany") || strings.HasSuffix(a.code, "LimitExceeded") || strings.HasSuffix(a.code, "LimitExceededException") || strings.HasSuffix(a.code, "QuotaExceeded"):
 		a.is = deploy.ErrRefused
 		return "a quota of the account is used up: stop what is not needed, or ask for more in Service Quotas"
 	case a.code == "PermanentRedirect" || a.code == "AuthorizationHeaderMalformed" || a.code == "IllegalLocationConstraintException":
@@ -128,7 +128,7 @@ func errText(err error) string {
 
 // busy reports whether AWS refuses because something else is under way.
 func busy(code, text string) bool {
-	return strings.HasPrefix(code, "OperationInProgress") || code == "ResourceInUse" || code == "ConditionalRequestConflict" ||
+	return strings.HasPrefix(code, "OperationInProgress") || code == "ResourceInUse" || code == "InvalidDBInstanceState" || code == "ConditionalRequestConflict" ||
 		code == "InvalidParameterValue" && (strings.Contains(text, "Must be Ready") || strings.Contains(text, "invalid state for this operation"))
 }
 

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/rds"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 
@@ -143,31 +142,23 @@ func (e *Engine) OpenDatabase(ctx context.Context, fence deploy.Fence, db deploy
 }
 
 func (e *Engine) openDatabase(ctx context.Context, db deploy.Database) error {
-	s, err := e.databaseOf(ctx, db)
+	name, err := e.databaseInstance(ctx, db)
 	if err != nil {
 		return err
 	}
-	name, _, _ := strings.Cut(s.databaseHost, ".")
 	return e.await(ctx, e.Timing.Launch, "the database", func(ctx context.Context) (bool, error) {
-		out, err := e.api.rds.DescribeDBInstances(ctx, &rds.DescribeDBInstancesInput{DBInstanceIdentifier: &name})
-		if coded(err, "DBInstanceNotFound", "DBInstanceNotFoundFault") || err == nil && len(out.DBInstances) == 0 {
-			return false, deploy.Hint(fmt.Errorf("%w: the database %s is gone", deploy.ErrNotFound, name), "`lotse infra plan` shows what becomes of it")
-		}
+		there, err := e.describeInstance(ctx, name)
 		if err != nil {
 			return false, err
 		}
-		there := out.DBInstances[0]
+		if there == nil {
+			return false, gone(name)
+		}
 		if major, _, _ := strings.Cut(sdk.ToString(there.EngineVersion), "."); major != fmt.Sprint(db.Postgres) {
 			return false, deploy.Hint(fmt.Errorf("%w: the database has PostgreSQL %s, and lotse.yaml says %d", deploy.ErrBadInput, major, db.Postgres),
 				"a new major version is a change of the database itself: write the one that it has")
 		}
-		switch state := sdk.ToString(there.DBInstanceStatus); state {
-		case "available", "backing-up", "modifying", "storage-optimization", "configuring-enhanced-monitoring", "maintenance":
-			return true, nil
-		case "stopped", "stopping", "deleting", "failed", "storage-full", "incompatible-parameters", "incompatible-restore", "inaccessible-encryption-credentials":
-			return false, deploy.Hint(fmt.Errorf("%w: the database %s is %s", deploy.ErrRefused, name, state), "look at it in the console of RDS")
-		}
-		return false, nil
+		return instanceUsable(*there)
 	})
 }
 

@@ -34,6 +34,7 @@ type frontSpec struct {
 	Volumes    map[string]string    `json:"volumes,omitempty"`
 	Settings   []string             `json:"settings,omitempty"`
 	Migrations string               `json:"migrations,omitempty"`
+	Wait       []string             `json:"wait,omitempty"`
 	Postgres   int                  `json:"postgres,omitempty"`
 	Drain      time.Duration        `json:"drain,omitempty"`
 	Samples    *frontLog            `json:"samples,omitempty"`
@@ -86,7 +87,7 @@ func (e *Engine) spec(o deploy.Order, st *stack) frontSpec {
 		s.Samples = &frontLog{Region: e.AWS.Region, Group: st.logs}
 	}
 	if e.MigratesInStart(o.Stage.Database) {
-		s.Migrations, s.Postgres = o.Stage.Database.Migrations, o.Stage.Database.Postgres
+		s.Migrations, s.Postgres, s.Wait = o.Stage.Database.Migrations, o.Stage.Database.Postgres, o.Wait
 	}
 	return s
 }

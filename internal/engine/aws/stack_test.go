@@ -264,7 +264,8 @@ func TestFenceAtTheLastMoment(t *testing.T) {
 // rds makes the database of the first stage, as the stack's template would.
 func (c *cloud) rds(t *testing.T) {
 	t.Helper()
-	template := `{"Resources": {"Database": {"Type": "AWS::RDS::DBInstance", "Properties": {"DBInstanceIdentifier": "lotse-shop-dev", "Engine": "postgres", "EngineVersion": "17"}}}}`
+	template := `{"Resources": {"Database": {"Type": "AWS::RDS::DBInstance", "Properties": {"DBInstanceIdentifier": "lotse-shop-dev", "Engine": "postgres", "EngineVersion": "17",
+		"DBSubnetGroupName": "closed", "VPCSecurityGroups": ["sg-closed"], "DBParameterGroupName": "by-tls"}}}}`
 	client := cloudformation.NewFromConfig(c.account)
 	if _, err := client.CreateStack(t.Context(), &cloudformation.CreateStackInput{StackName: sdk.String("databases"), TemplateBody: &template}); err != nil {
 		t.Fatal(err)

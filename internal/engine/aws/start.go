@@ -29,16 +29,9 @@ func (e *Engine) Start(ctx context.Context, fence deploy.Fence, order deploy.Ord
 	}
 	err = e.failed(ctx, "start "+order.Rollout, err)
 	if a, ok := errors.AsType[*answer](err); ok { // AWS repeats what it does not like
-		a.text = process.NewMask(values(order.Settings)).String(a.text)
+		a.text = process.NewMask(order.Hidden()).String(a.text)
 	}
 	return err
-}
-
-func values(settings []deploy.Setting) (all []secret.Text) {
-	for _, s := range settings {
-		all = append(all, s.Value)
-	}
-	return all
 }
 
 func (e *Engine) start(ctx context.Context, fence deploy.Fence, order deploy.Order) error {
@@ -301,7 +294,7 @@ func (e *Engine) deployFailed(ctx context.Context, v environment) bool {
 
 // cannotStart is a *deploy.StartError with all that the platform and the release have said.
 func (e *Engine) cannotStart(ctx context.Context, v environment, o deploy.Order, w wrong) error {
-	mask := process.NewMask(values(o.Settings))
+	mask := process.NewMask(o.Hidden())
 	if o.Stage.Database.Migrations != "" && e.MigratesInStart(o.Stage.Database) {
 		if said := e.migrationFailed(ctx, v); said != "" {
 			return fmt.Errorf("%w: %s", deploy.ErrMigration, mask.String(said))

@@ -18,6 +18,36 @@ func (e *Engine) Task(ctx context.Context, rollout, name, command string, _ []de
 	return e.failed(ctx, "task "+name, e.task(ctx, rollout, name, command))
 }
 
+var _ deploy.Instead = (*Engine)(nil)
+
+// TaskInstead implements deploy.Instead for the one thing that is asked of it: that the stage's database is another instance with the same
+// roles. Its password stays on the machine, which has it already, and goes into no command that AWS keeps.
+func (e *Engine) TaskInstead(ctx context.Context, rollout, name, command string, mounts []deploy.VolumeMount, settings []deploy.Setting) error {
+	command, err := e.instead(ctx, command, settings)
+	if err != nil {
+		return e.failed(ctx, "task "+name, err)
+	}
+	return e.Task(ctx, rollout, name, command, mounts)
+}
+
+func (e *Engine) instead(ctx context.Context, command string, settings []deploy.Setting) (string, error) {
+	for _, s := range settings {
+		own, err := e.databaseURL(ctx, e.Stage.Database)
+		if err != nil {
+			return "", err
+		}
+		address, err := parsedAddress(s.Value)
+		if err != nil {
+			return "", err
+		}
+		if at, err := elsewhere(own.Value, address.Host); err != nil || s.Name != deploy.DatabaseURL || at.Reveal() != s.Value.Reveal() {
+			return "", fmt.Errorf("%w: a command on the machines of %s gets the values of its release, and at most another host of the database", deploy.ErrUnsupported, e.key())
+		}
+		command = ".lotse/bin/lotse front at --at " + quoted(address.Host) + " -- " + quoted(command)
+	}
+	return command, nil
+}
+
 func (e *Engine) task(ctx context.Context, rollout, name, command string) error {
 	if name == "" || strings.ContainsAny(name, "/'\n") {
 		return fmt.Errorf("%w: the task's name %q", deploy.ErrBadInput, name)

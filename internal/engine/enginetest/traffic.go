@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/cookiejar"
 	"strings"
 	"time"
 
@@ -63,6 +64,9 @@ func shiftUnderLoad(t T, b *bench) {
 			}
 		}
 		b.serves(t, e, share, one, two)
+		if share == 50 && e.Facts().Sticky {
+			b.stays(t)
+		}
 		b.await(t, h, 30)
 	}
 	b.stop(t, e, 2, one, 5*time.Second)
@@ -107,6 +111,48 @@ func (b *bench) serves(t T, e deploy.Engine, share int, one, two string) {
 	case share == 50 && (old < 8 || fresh < 8):
 		t.Errorf("with a share of %d %%, the old one gave %d answers and the new one %d", share, old, fresh)
 	}
+}
+
+// stays loads a page as browsers do, some at a time, and asks on with what it was given: each keeps the release of its page, and not all
+// have the same.
+func (b *bench) stays(t T) {
+	t.Helper()
+	pages := map[string]int{}
+	for range 12 {
+		jar, _ := cookiejar.New(nil) // it has no error
+		client, url := b.client(0)
+		client.Jar = jar
+		first := b.page(t, client, url)
+		pages[first]++
+		for range 5 {
+			if next := b.page(t, client, url); next != first {
+				t.Errorf("a page of release %s was answered by %s afterwards", first, next)
+			}
+		}
+		client.CloseIdleConnections()
+	}
+	if len(pages) != 2 {
+		t.Errorf("with half of the traffic each, the pages are of %v", pages)
+	}
+}
+
+// page says which release answers a browser that loads a page.
+func (b *bench) page(t T, client *http.Client, url string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(within(t, patience), http.MethodGet, url+"/get", nil)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	req.Header.Set("Accept", "text/html,*/*;q=0.8")
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatalf("a page: %v", err)
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Fatalf("a page: %v", err)
+	}
+	return resp.Header.Get("Lotse-Release")
 }
 
 // who says which release answers at the stage's real host: as the app says it, which is what the engine told the app.

@@ -79,7 +79,7 @@ func (e *Engine) masked(rollout string, err error) error {
 	e.mu.Unlock()
 	line := ""
 	if known {
-		line = process.NewMask(values(order.Settings)).String(bad.line)
+		line = process.NewMask(order.Hidden()).String(bad.line)
 	}
 	return &answerError{path: bad.path, status: bad.status, line: line}
 }

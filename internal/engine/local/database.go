@@ -52,7 +52,7 @@ func (e *Engine) databaseURL(ctx context.Context, db deploy.Database) (secret.Te
 	if err != nil {
 		return secret.Text{}, err
 	}
-	return c.DSN(databaseName(e.App))
+	return c.DSN(DatabaseName(e.App))
 }
 
 // OpenDatabase implements deploy.Databases.
@@ -120,8 +120,8 @@ func (e *Engine) databaseClaimed() (int, error) {
 	return 0, nil
 }
 
-// databaseName is the app's name as one that PostgreSQL takes without quotes; see the names that postgres refuses.
-func databaseName(app string) string {
+// DatabaseName is the database and the role of an app in the clusters that this package runs: the app's name as one that PostgreSQL takes without quotes; see the names that postgres refuses.
+func DatabaseName(app string) string {
 	name := strings.ReplaceAll(app, "-", "_")
 	if name[0] >= '0' && name[0] <= '9' || strings.HasPrefix(name, "pg_") || strings.HasPrefix(name, "template") || name == postgres.Superuser {
 		name = "app_" + name
@@ -153,7 +153,7 @@ func (e *Engine) openDatabase(ctx context.Context, db deploy.Database) (gave boo
 	if err := e.awaitDatabase(ctx, c); err != nil {
 		return gave, err
 	}
-	_, err = c.CreateDatabase(ctx, databaseName(e.App))
+	_, err = c.CreateDatabase(ctx, DatabaseName(e.App))
 	return gave, err
 }
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 	"github.com/lotse-eu/lotse/internal/process"
-	"github.com/lotse-eu/lotse/internal/secret"
 )
 
 // instance is one copy of a service of a rollout.
@@ -53,7 +52,7 @@ func (e *Engine) spec(i instance, order deploy.Order) process.Spec {
 	return process.Spec{
 		Name: strings.Join([]string{e.App, e.Stage, i.name}, "-"), Command: []string{"/bin/sh", "-c", "exec " + i.service.Command},
 		Dir: e.releaseDir(order.Release.ID), Env: e.environment(order, i.service.Name, strconv.Itoa(i.number), e.home(i), i.port),
-		Mask: values(order.Settings), User: e.user, Limits: process.Limits{MemoryBytes: i.service.Memory, CPUs: i.service.CPUs}, Restart: true,
+		Mask: order.Hidden(), User: e.user, Limits: process.Limits{MemoryBytes: i.service.Memory, CPUs: i.service.CPUs}, Restart: true,
 	}
 }
 
@@ -96,14 +95,6 @@ func reachable(path string, user *process.User) string {
 func set(env []string, name, value string) []string {
 	env = slices.DeleteFunc(env, func(kv string) bool { return strings.HasPrefix(kv, name+"=") })
 	return append(env, name+"="+value)
-}
-
-func values(settings []deploy.Setting) []secret.Text {
-	var all []secret.Text
-	for _, s := range settings {
-		all = append(all, s.Value)
-	}
-	return all
 }
 
 // makeHome gives a process a folder of its own to write to.

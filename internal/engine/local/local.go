@@ -80,14 +80,17 @@ type Engine struct {
 }
 
 var (
-	_ deploy.Engine    = (*Engine)(nil)
-	_ deploy.Adopter   = (*Engine)(nil)
-	_ deploy.Tasks     = (*Engine)(nil)
-	_ deploy.Logs      = (*Engine)(nil)
-	_ deploy.Databases = (*Engine)(nil)
-	_ deploy.Sampler   = (*Engine)(nil)
-	_ deploy.Holder    = (*Engine)(nil)
-	_ deploy.Certifies = (*Engine)(nil)
+	_ deploy.Engine     = (*Engine)(nil)
+	_ deploy.Adopter    = (*Engine)(nil)
+	_ deploy.Tasks      = (*Engine)(nil)
+	_ deploy.TasksAhead = (*Engine)(nil)
+	_ deploy.Beside     = (*Engine)(nil)
+	_ deploy.Instead    = (*Engine)(nil)
+	_ deploy.Logs       = (*Engine)(nil)
+	_ deploy.Databases  = (*Engine)(nil)
+	_ deploy.Sampler    = (*Engine)(nil)
+	_ deploy.Holder     = (*Engine)(nil)
+	_ deploy.Certifies  = (*Engine)(nil)
 )
 
 // Open makes the stage's folders where they are not there and returns its engine. It starts and repairs nothing: see Adopt and Run.
@@ -177,7 +180,7 @@ func (e *Engine) letThrough() error {
 
 // Facts implements deploy.Engine.
 func (e *Engine) Facts() deploy.Facts {
-	return deploy.Facts{Engine: "local", Carries: "lotse proxy", Shares: true, TasksHere: true, Sampling: proxy.SampleSlot}
+	return deploy.Facts{Engine: "local", Carries: "lotse proxy", Shares: true, Sticky: true, TasksHere: true, Sampling: proxy.SampleSlot}
 }
 
 func (e *Engine) at(elem ...string) string {
@@ -201,7 +204,7 @@ func translate(err error) error {
 		{depot.ErrNoSpace, deploy.ErrNoSpace}, {process.ErrNotEnded, deploy.ErrUnavailable}, {proxy.ErrServing, deploy.ErrBusy}, {proxy.ErrUnknown, deploy.ErrUnknown},
 		{postgres.ErrVersion, deploy.ErrBadInput}, {postgres.ErrOwner, deploy.ErrBadInput}, {postgres.ErrFolder, deploy.ErrBadInput},
 		{postgres.ErrNotInstalled, deploy.ErrUnsupported}, {postgres.ErrNoUser, deploy.ErrUnsupported}, {postgres.ErrPortTaken, deploy.ErrUnavailable},
-		{postgres.ErrNotRunning, deploy.ErrUnavailable}, {postgres.ErrNotReady, deploy.ErrUnavailable}, {syscall.ENOSPC, deploy.ErrNoSpace},
+		{postgres.ErrNoTwin, deploy.ErrUnsupported}, {postgres.ErrNoDatabase, deploy.ErrNotFound}, {postgres.ErrNotRunning, deploy.ErrUnavailable}, {postgres.ErrNotReady, deploy.ErrUnavailable}, {syscall.ENOSPC, deploy.ErrNoSpace},
 	} {
 		if errors.Is(err, pair.from) {
 			return fmt.Errorf("%w: %w", pair.to, err)

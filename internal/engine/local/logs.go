@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
@@ -35,6 +36,11 @@ func (e *Engine) kept(q deploy.LogQuery) ([]deploy.LogLine, error) {
 		return nil, err
 	}
 	var lines []deploy.LogLine
+	if len(notes) == 0 && q.Rollout != "" && filepath.IsLocal(q.Rollout) { // it never started; a task may have run ahead of it
+		if lines, err = e.taskLines(filepath.Base(q.Rollout), q.Service, q.Lines); err != nil {
+			return nil, err
+		}
+	}
 	for _, n := range notes {
 		printed, err := e.taskLines(n.Rollout, q.Service, q.Lines)
 		if err != nil {

@@ -2,12 +2,15 @@ package local_test
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/lotse-eu/lotse/internal/deploy"
 	"github.com/lotse-eu/lotse/internal/engine/local"
+	"github.com/lotse-eu/lotse/internal/secret"
 )
 
 // Tasks run beside the services with their settings; what they print is masked and kept.
@@ -148,5 +151,38 @@ func TestLogsSince(t *testing.T) {
 		if l.At.Before(since) {
 			t.Errorf("said before: %+v", l)
 		}
+	}
+}
+
+// A command runs in a release that was not started, with other values for some settings, which nobody sees; nothing but its log is left.
+func TestTaskAhead(t *testing.T) {
+	m := newMachine(t)
+	e := m.open(t, m.stages[0])
+	o := m.order(0, "ahead", m.release(t, "ahead", web("good", 1)))
+	var lines []string
+	instead := []deploy.Setting{{Name: "COLOUR", Value: secret.New("battery-staple")}}
+	err := e.TaskAhead(within(t, patience), o, "migrate", `test "$COLOUR" = battery-staple && test -x app && echo "$COLOUR and $SECRET_TOKEN"; exit 3`, instead, func(line string) { lines = append(lines, line) })
+	var exit *deploy.ExitError
+	if !errors.As(err, &exit) || exit.Code != 3 || !slices.Equal(lines, []string{"••• and •••"}) || !slices.Equal(exit.Tail, lines) {
+		t.Fatalf("%v, %q", err, lines)
+	}
+	var kept []string
+	if err := e.Logs(within(t, patience), deploy.LogQuery{Rollout: "ahead"}, func(l deploy.LogLine) bool { kept = append(kept, l.Service+": "+l.Text); return true }); err != nil || !slices.Equal(kept, []string{"migrate: ••• and •••"}) {
+		t.Errorf("the log has %q, %v", kept, err)
+	}
+	for _, folder := range []string{"releases", "homes"} {
+		left, err := os.ReadDir(filepath.Join(e.Dir, folder))
+		if err != nil || len(left) > 0 {
+			t.Errorf("in %s is left %v, %v", folder, left, err)
+		}
+	}
+	if err := e.Start(within(t, patience), 1, o); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.TaskAhead(within(t, patience), o, "", "true", nil, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Check(within(t, patience), "ahead"); err != nil {
+		t.Errorf("what runs has lost its folder: %v", err)
 	}
 }

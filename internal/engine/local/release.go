@@ -19,11 +19,18 @@ func (e *Engine) releaseDir(d deploy.Digest) string { return e.at("releases", he
 // fill makes the release's folder where it is not there, and the links to volumes in it. The depot compares every byte
 // with its digest on the way and renames the whole, so a folder that is there is whole.
 func (e *Engine) fill(ctx context.Context, r deploy.Release) error {
-	unlock, err := e.lock(ctx, ".release-"+hexOf(r.ID))
+	unlock, err := e.lock(ctx, lockOfRelease(r.ID))
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	return e.fillHeld(ctx, r)
+}
+
+func lockOfRelease(d deploy.Digest) string { return ".release-" + hexOf(d) }
+
+// fillHeld is fill under its lock.
+func (e *Engine) fillHeld(ctx context.Context, r deploy.Release) error {
 	dir := e.releaseDir(r.ID)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		tree := make(depot.Tree, 0, len(r.Manifest.Files))
@@ -95,12 +102,16 @@ func (e *Engine) private(dir string) error {
 
 // dropRelease removes the release's folder when no rollout needs it, nor a tab that is still open. A note that names it is written before it is filled.
 func (e *Engine) dropRelease(ctx context.Context, d deploy.Digest) error {
-	name := ".release-" + hexOf(d)
-	unlock, err := e.lock(ctx, name)
+	unlock, err := e.lock(ctx, lockOfRelease(d))
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	return e.dropHeld(d)
+}
+
+// dropHeld is dropRelease under its lock.
+func (e *Engine) dropHeld(d deploy.Digest) error {
 	notes, err := e.notes()
 	if err != nil || slices.ContainsFunc(notes, func(n *note) bool { return n.Release == d }) {
 		return err

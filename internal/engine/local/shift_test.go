@@ -26,14 +26,18 @@ func TestShiftIsVerified(t *testing.T) {
 	toReal := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", m.dir+"/p.sock")
 	}, DisableKeepAlives: true}
-	for name, lie := range map[string]func(*http.Response){
-		"deaf": nil,
-		"other": func(r *http.Response) {
+	for _, liar := range []struct {
+		name string
+		lie  func(*http.Response)
+	}{
+		{"deaf", nil}, // first: the other one has the real proxy do it
+		{"other", func(r *http.Response) {
 			if r.Header.Get("Lotse-Release") != "" {
 				r.Header.Set("Lotse-Release", "other")
 			}
-		},
+		}},
 	} {
+		name, lie := liar.name, liar.lie
 		l, err := net.Listen("unix", m.dir+"/"+name)
 		if err != nil {
 			t.Fatal(err)

@@ -167,7 +167,7 @@ func (e *Engine) launch(ctx context.Context, i instance, host string, order depl
 		return cannotStart(i, err)
 	}
 	w := waiting{engine: e, instance: i, host: host, begun: begun, limit: startTime(i.service),
-		mask: process.NewMask(values(order.Settings))}
+		mask: process.NewMask(order.Hidden())}
 	return w.wait(ctx)
 }
 

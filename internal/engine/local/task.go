@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ func (e *Engine) Task(ctx context.Context, rollout, name, command string, mounts
 	return e.failed("task "+name, e.task(ctx, rollout, name, command, mounts))
 }
 
-func (e *Engine) task(ctx context.Context, rollout, name, command string, mounts []deploy.VolumeMount) error {
+func (e *Engine) task(ctx context.Context, rollout, name, command string, mounts []deploy.VolumeMount, instead ...deploy.Setting) error {
 	n, err := e.known(rollout)
 	if err != nil {
 		return err
@@ -35,6 +36,9 @@ func (e *Engine) task(ctx context.Context, rollout, name, command string, mounts
 	if !known {
 		return fmt.Errorf("%w: the settings of %s are not known yet", deploy.ErrUnavailable, rollout)
 	}
+	hidden := order.Hidden()
+	order.Settings = replaced(order.Settings, instead)
+	hidden = append(hidden, deploy.Order{Settings: instead}.Hidden()...)
 	if err := e.mount(e.releaseDir(n.Release), mounts); err != nil {
 		return err
 	}
@@ -52,16 +56,19 @@ func (e *Engine) task(ctx context.Context, rollout, name, command string, mounts
 	}
 	defer out.Close()
 	spec := process.Spec{Name: strings.Join([]string{e.App, e.Stage, rollout, name}, "-"), Command: []string{"/bin/sh", "-c", command},
-		Dir: e.releaseDir(n.Release), Env: e.environment(order, name, "0", home, 0), Mask: values(order.Settings), User: e.user}
-	return e.runTask(ctx, spec, out, command)
+		Dir: e.releaseDir(n.Release), Env: e.environment(order, name, "0", home, 0), Mask: hidden, User: e.user}
+	return e.runTask(ctx, spec, out, command, nil)
 }
 
-func (e *Engine) runTask(ctx context.Context, spec process.Spec, out *os.File, command string) error {
+func (e *Engine) runTask(ctx context.Context, spec process.Spec, out io.Writer, command string, yield func(line string)) error {
 	var last []string
 	var lost error
 	exit, err := process.Run(ctx, spec, func(line string) {
 		if last = append(last, line); len(last) > tailLines {
 			last = last[1:]
+		}
+		if yield != nil {
+			yield(line)
 		}
 		if _, err := fmt.Fprintln(out, e.Clock().UTC().Format(time.RFC3339Nano), line); err != nil {
 			lost = err

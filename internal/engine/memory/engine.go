@@ -13,7 +13,8 @@ import (
 	"github.com/lotse-eu/lotse/internal/proxy"
 )
 
-// Engine runs one stage of one app in a World. It implements deploy.Engine, deploy.Tasks, deploy.Logs, deploy.Sampler and deploy.Holder.
+// Engine runs one stage of one app in a World. It implements deploy.Engine, deploy.Tasks, deploy.Logs, deploy.Sampler, deploy.Holder and
+// deploy.Beside.
 type Engine struct {
 	world      *World
 	app, stage string
@@ -26,6 +27,7 @@ var (
 	_ deploy.Logs    = (*Engine)(nil)
 	_ deploy.Sampler = (*Engine)(nil)
 	_ deploy.Holder  = (*Engine)(nil)
+	_ deploy.Beside  = (*Engine)(nil)
 )
 
 // Open returns the engine of a stage, as a fresh process would: it knows what the World holds and nothing else.

@@ -165,6 +165,7 @@ type stage struct {
 	last      string // who had traffic before whoever has it now
 	turn      int    // counts requests
 	barrier   barrier
+	data      sets
 }
 
 type rollout struct {

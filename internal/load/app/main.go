@@ -77,6 +77,17 @@ func run(mode string) error {
 		if mode == "tellcrash" {
 			os.Exit(3) //nolint:forbidigo // as a program that crashes
 		}
+	case "leaky", "leakycrash", "leakyend", "leakyhealth":
+		known := leaky()
+		switch mode {
+		case "leakycrash":
+			panic(strings.Join(known, " "))
+		case "leakyend": // a job or a smoke test that fails
+			os.Exit(4) //nolint:forbidigo // as a program that crashes
+		case "leakyhealth":
+			app.Health = func() (int, string) { return http.StatusInternalServerError, "cannot log in with " + known[0] }
+		}
+		return serve(ctx, app, debugging(known, app), net.JoinHostPort(os.Getenv("HOST"), port))
 	case "chatty":
 		for i := range 200_000 {
 			fmt.Fprintf(os.Stdout, "line %d %s\n", i, strings.Repeat("x", 80))

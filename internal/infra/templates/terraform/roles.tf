@@ -88,7 +88,19 @@ resource "aws_iam_policy" "deploy" {
 data "aws_iam_policy_document" "deploy" {
 [[documents .LotsePolicy]]
 }
-[[if not .Static]]
+[[if .Databases]]
+# What Lotse calls for databases: a policy has an end, and this part of it has nothing to do with the rest.
+resource "aws_iam_policy" "deploy_databases" {
+  name        = "lotse-${local.app}-deploy-databases"
+  description = "What Lotse calls to keep the databases of ${local.app}"
+  policy      = data.aws_iam_policy_document.deploy_databases.json
+}
+
+data "aws_iam_policy_document" "deploy_databases" {
+[[documents .DatabasesPolicy]]
+}
+[[end]]
+[[- if not .Static]]
 # What Elastic Beanstalk does in the name of whoever deploys: it makes the parts of an environment with their rights, not with its own.
 resource "aws_iam_policy" "deploy_parts" {
   name        = "lotse-${local.app}-deploy-parts"
@@ -148,7 +160,13 @@ resource "aws_iam_role_policy_attachment" "deploy" {
   role       = aws_iam_role.deploy.name
   policy_arn = aws_iam_policy.deploy.arn
 }
-[[if not .Static]]
+[[if .Databases]]
+resource "aws_iam_role_policy_attachment" "deploy_databases" {
+  role       = aws_iam_role.deploy.name
+  policy_arn = aws_iam_policy.deploy_databases.arn
+}
+[[end]]
+[[- if not .Static]]
 resource "aws_iam_role_policy_attachment" "deploy_parts" {
   role       = aws_iam_role.deploy.name
   policy_arn = aws_iam_policy.deploy_parts.arn

@@ -434,6 +434,7 @@ data "aws_iam_policy_document" "deploy" {
     actions = [
       "secretsmanager:DeleteSecret",
       "secretsmanager:RestoreSecret",
+      "secretsmanager:UpdateSecretVersionStage",
     ]
     resources = [
       "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse/parcels/*",

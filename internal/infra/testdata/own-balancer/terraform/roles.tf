@@ -425,6 +425,7 @@ data "aws_iam_policy_document" "deploy" {
     actions = [
       "secretsmanager:DeleteSecret",
       "secretsmanager:RestoreSecret",
+      "secretsmanager:UpdateSecretVersionStage",
     ]
     resources = [
       "arn:aws:secretsmanager:${local.region}:${local.account}:secret:lotse/rides/*",
@@ -441,17 +442,16 @@ data "aws_iam_policy_document" "deploy" {
       "*",
     ]
   }
+}
 
-  statement {
-    sid = "Database"
-    actions = [
-      "rds:DescribeDBInstances",
-    ]
-    resources = [
-      "arn:aws:rds:${local.region}:${local.account}:db:lotse-rides-*",
-    ]
-  }
+# What Lotse calls for databases: a policy has an end, and this part of it has nothing to do with the rest.
+resource "aws_iam_policy" "deploy_databases" {
+  name        = "lotse-${local.app}-deploy-databases"
+  description = "What Lotse calls to keep the databases of ${local.app}"
+  policy      = data.aws_iam_policy_document.deploy_databases.json
+}
 
+data "aws_iam_policy_document" "deploy_databases" {
   statement {
     sid = "SecretsOfDatabases"
     actions = [
@@ -464,6 +464,109 @@ data "aws_iam_policy_document" "deploy" {
       test     = "StringEquals"
       variable = "aws:ResourceTag/lotse:app"
       values   = ["rides"]
+    }
+  }
+
+  statement {
+    sid = "Database"
+    actions = [
+      "rds:DescribeDBInstances",
+    ]
+    resources = [
+      "arn:aws:rds:${local.region}:${local.account}:db:lotse-rides-*",
+    ]
+  }
+
+  statement {
+    sid = "DatabaseSnapshots"
+    actions = [
+      "rds:CreateDBSnapshot",
+    ]
+    resources = [
+      "arn:aws:rds:${local.region}:${local.account}:db:lotse-rides-*",
+      "arn:aws:rds:${local.region}:${local.account}:snapshot:lotse-rides-*",
+    ]
+  }
+
+  statement {
+    sid = "DatabaseSnapshotsList"
+    actions = [
+      "rds:DescribeDBSnapshots",
+    ]
+    resources = [
+      "arn:aws:rds:${local.region}:${local.account}:snapshot:*",
+    ]
+  }
+
+  statement {
+    sid = "DatabaseSnapshotsEnd"
+    actions = [
+      "rds:DeleteDBSnapshot",
+    ]
+    resources = [
+      "arn:aws:rds:${local.region}:${local.account}:snapshot:lotse-rides-*",
+    ]
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/lotse:app"
+      values   = ["rides"]
+    }
+  }
+
+  statement {
+    sid = "DatabaseTags"
+    actions = [
+      "rds:AddTagsToResource",
+    ]
+    resources = [
+      "arn:aws:rds:${local.region}:${local.account}:snapshot:lotse-rides-*",
+      "arn:aws:rds:${local.region}:${local.account}:db:lotse-rides-*-scratch",
+    ]
+  }
+
+  statement {
+    sid = "DatabaseScratch"
+    actions = [
+      "rds:RestoreDBInstanceFromDBSnapshot",
+    ]
+    resources = [
+      "arn:aws:rds:${local.region}:${local.account}:snapshot:lotse-rides-*",
+      "arn:aws:rds:${local.region}:${local.account}:db:lotse-rides-*-scratch",
+      "arn:aws:rds:${local.region}:${local.account}:subgrp:lotse-rides",
+      "arn:aws:rds:${local.region}:${local.account}:subgrp:lotse-rides-*",
+      "arn:aws:rds:${local.region}:${local.account}:pg:lotse-rides-*",
+      "arn:aws:rds:${local.region}:${local.account}:og:default:*",
+    ]
+  }
+
+  statement {
+    sid = "DatabaseScratchEnd"
+    actions = [
+      "rds:DeleteDBInstance",
+    ]
+    resources = [
+      "arn:aws:rds:${local.region}:${local.account}:db:lotse-rides-*-scratch",
+    ]
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/lotse:kind"
+      values   = ["scratch"]
+    }
+  }
+
+  statement {
+    sid = "DatabaseScratchKey"
+    actions = [
+      "kms:CreateGrant",
+      "kms:DescribeKey",
+    ]
+    resources = [
+      aws_kms_key.main.arn,
+    ]
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["rds.${local.region}.amazonaws.com"]
     }
   }
 }
