@@ -120,7 +120,7 @@ func TestSnapshotsOnMoto(t *testing.T) {
 	wire := &onlyRDS{HTTPClient: w.Config("").HTTPClient, endpoint: *cfg.BaseEndpoint}
 	mixed := w.Config("")
 	mixed.HTTPClient = wire
-	now := time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC)
+	now := time.Now().UTC() // moto dates what it makes by the clock
 	db := deploy.Database{Postgres: 15}
 	stage := deploy.Stage{Name: "prod", URL: "https://shop.example.org", Engine: "aws", Database: db, AWS: deploy.AWS{Region: region}}
 	e, err := engine.Open(engine.Config{App: "shop", Stage: stage, AWS: mixed, Dir: t.TempDir(), Now: func() time.Time { now = now.Add(time.Second); return now },

@@ -45,7 +45,7 @@ type rdsBench struct {
 
 func newRDSBench(t *testing.T, o awsfake.Options) *rdsBench {
 	t.Helper()
-	b := &rdsBench{db: deploy.Database{Postgres: 17, Migrations: "db"}, now: time.Date(2026, 11, 23, 3, 0, 0, 0, time.UTC),
+	b := &rdsBench{db: deploy.Database{Postgres: 17, Migrations: "db"}, now: time.Now().UTC().Add(24 * time.Hour),
 		live: deploy.Look{Server: "17.4", Schema: "sha256:ab", Since: "monday", Tables: []deploy.TableLook{{Name: "public.orders", Rows: 42, Inserted: 42}}}}
 	b.back = b.live
 	o.Answer = b.answer
