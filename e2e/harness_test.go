@@ -171,11 +171,15 @@ func folderIn(t *testing.T, parent string) string {
 	return dir
 }
 
-// freePort lies below the range from which the kernel takes the ports of clients, so that it stays free.
+// freePort lies below what others take: the kernel's ports of clients, and the engine's of instances, which begin at 10240. So it stays
+// free until it is bound, and it is given once.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for range 100 {
-		port := 12000 + rand.IntN(20000)
+		port := 2048 + rand.IntN(8192)
+		if _, given := givenPorts.LoadOrStore(port, true); given {
+			continue
+		}
 		l, err := net.Listen("tcp", ":"+strconv.Itoa(port))
 		if err == nil {
 			l.Close()
@@ -185,6 +189,8 @@ func freePort(t *testing.T) int {
 	t.Fatal("no port is free")
 	return 0
 }
+
+var givenPorts sync.Map
 
 // serve starts the controller and waits until it answers.
 func (m *machine) serve() {
